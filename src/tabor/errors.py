@@ -1,0 +1,28 @@
+"""Errors a caller can act on: each message says what was wrong, what was expected, and what to do next."""
+
+from __future__ import annotations
+
+
+class TaborError(Exception):
+    """The work could not be done; the command line prints the message on one line and exits with 2."""
+
+
+class ModelError(TaborError, ValueError):
+    """The model cannot be loaded or does not answer as an image classifier."""
+
+
+class DataError(TaborError, ValueError):
+    """The images cannot be loaded, or do not fit the model."""
+
+
+class SettingError(TaborError, ValueError):
+    """A setting lies outside its range."""
+
+
+def one_line(text: object, limit: int = 300) -> str:
+    """Returns text from a stranger's file as one printable line of at most `limit` characters.
+
+    Control characters, which could move a terminal's cursor or forge a second line, are shown as escapes.
+    """
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text))
+    return line if len(line) <= limit else line[: limit - 1] + "…"

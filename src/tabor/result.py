@@ -1,0 +1,216 @@
+"""What a scan found: `ScanResult`, one `ClassFinding` a class, to and from disk."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+
+from tabor.errors import TaborError, one_line
+from tabor.files import replacing, write_text
+from tabor.trigger import Trigger
+
+SCHEMA_VERSION = 1
+RESULT_FILE = "result.json"
+TRIGGERS_FILE = "triggers.safetensors"
+
+
+class Verdict(enum.StrEnum):
+    """What the scan concludes about the model."""
+
+    CLEAN = "clean"
+    BACKDOORED = "backdoored"
+    UNDECIDED = "undecided"
+
+
+class ClassStatus(enum.StrEnum):
+    """How the search for one class's trigger ended."""
+
+    CONVERGED = "converged"
+    """A trigger that works was found and had stopped changing."""
+    UNFINISHED = "unfinished"
+    """A trigger that works was found, but it was still shrinking when the budget ended."""
+    NO_TRIGGER = "no-trigger"
+    """No trigger reached the attack success asked for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassFinding:
+    """What was found for one class taken as the attacker's target.
+
+    Measured on clean images that the search never saw; None where there is nothing to measure.
+
+    Attributes:
+        index: the class index, 0 to num_classes − 1.
+        name: the class's name in the data, or its index as text.
+        status: how the search ended.
+        score: the trigger's quality on the method's scale; smaller is more suspicious (Eq. 8 or the mask's L1).
+        anomaly_index: how many robust standard deviations the score lies below the classes' median.
+        flagged: whether the class is reported as a backdoor's target.
+        mask_l1: the sum of the mask, in pixels.
+        attack_success: share of images of other classes that the trigger sends here, in [0, 1] (acc_att).
+        crop_accuracy: share of images classified rightly with the trigger's place blacked out (acc_crop).
+        explanation_accuracy: estimated chance that the trigger alone is classified as this class (acc_exp).
+        sparsity: share of the image that the trigger covers, in [0, 1] (Eq. 8, first term).
+        smoothness: s(F) / (d·(d−1)) of the trigger's shape F, not negative (Eq. 8, second term).
+        steps: optimiser steps spent.
+    """
+
+    index: int
+    name: str
+    status: ClassStatus
+    score: float | None
+    anomaly_index: float | None
+    flagged: bool
+    mask_l1: float
+    attack_success: float
+    crop_accuracy: float
+    explanation_accuracy: float
+    sparsity: float
+    smoothness: float
+    steps: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScanResult:
+    """The whole outcome of a scan.
+
+    Attributes:
+        verdict: clean, backdoored or undecided.
+        reason: one sentence that says why.
+        score: how likely the model is backdoored by the rule at hand, in (0, 1); not yet calibrated.
+        targets: the flagged classes, most anomalous first.
+        threshold: the anomaly index above which a class is flagged.
+        method, preset, settings: what was run.
+        seed: the seed of every random draw.
+        device: where it ran.
+        model: source, sha256 (None for a model from memory), architecture, num_classes.
+        data: source, images, classes_present.
+        clean_accuracy: share of the given images classified rightly, in [0, 1].
+        timing: seconds, image_passes (images sent through the network), images_per_second, peak_memory_bytes.
+        warnings: what a person should know before trusting the verdict.
+        classes: one finding for each class scanned, by class index.
+        triggers: the restored trigger of each class scanned.
+    """
+
+    verdict: Verdict
+    reason: str
+    score: float
+    targets: tuple[int, ...]
+    threshold: float
+    method: str
+    preset: str
+    settings: Mapping[str, Any]
+    seed: int
+    device: str
+    model: Mapping[str, Any]
+    data: Mapping[str, Any]
+    clean_accuracy: float
+    timing: Mapping[str, Any]
+    warnings: tuple[str, ...]
+    classes: tuple[ClassFinding, ...]
+    triggers: Mapping[int, Trigger]
+    tabor_version: str
+
+    def trigger(self, index: int) -> Trigger:
+        """Returns the trigger restored for a class.
+
+        Raises:
+            TaborError: that class was not scanned.
+        """
+        try:
+            return self.triggers[index]
+        except KeyError:
+            scanned = ", ".join(str(k) for k in sorted(self.triggers))
+            raise TaborError(f"class {index} was not scanned; scanned were {scanned}") from None
+
+    def finding(self, index: int) -> ClassFinding:
+        """Returns the finding of a class.
+
+        Raises:
+            TaborError: that class was not scanned.
+        """
+        for finding in self.classes:
+            if finding.index == index:
+                return finding
+        raise TaborError(f"class {index} was not scanned")
+
+    def most_suspicious(self, count: int) -> list[ClassFinding]:
+        """Returns up to `count` findings, the highest anomaly index first."""
+
+        def order(finding: ClassFinding) -> float:
+            return -finding.anomaly_index if finding.anomaly_index is not None else float("inf")
+
+        return sorted(self.classes, key=order)[:count]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns what `result.json` holds; the triggers go to a file of their own."""
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "triggers"}
+        fields["classes"] = [dataclasses.asdict(finding) for finding in self.classes]
+        plain: dict[str, Any] = json.loads(json.dumps({"schema_version": SCHEMA_VERSION} | fields, allow_nan=False))
+        return plain
+
+    def save(self, folder: str | Path) -> None:
+        """Writes `result.json` and `triggers.safetensors` into the folder, each whole or not at all.
+
+        Raises:
+            TaborError: the folder cannot be written.
+        """
+        folder = Path(folder)
+        tensors = {}
+        for index, trigger in self.triggers.items():
+            tensors[f"mask/{index}"] = trigger.mask.cpu().contiguous()
+            tensors[f"pattern/{index}"] = trigger.pattern.cpu().contiguous()
+        with replacing(folder / TRIGGERS_FILE) as temporary:
+            safetensors.torch.save_file(tensors, temporary)
+        write_text(folder / RESULT_FILE, json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n")
+
+    @staticmethod
+    def load(folder: str | Path) -> ScanResult:
+        """Reads what `save` wrote.
+
+        Raises:
+            TaborError: the folder holds no finished run, or one of another schema version.
+        """
+        folder = Path(folder)
+        try:
+            stored = json.loads((folder / RESULT_FILE).read_text(encoding="utf-8"))
+            tensors = safetensors.torch.load_file(folder / TRIGGERS_FILE)
+        except FileNotFoundError as error:
+            name = Path(error.filename).name if error.filename else TRIGGERS_FILE
+            raise TaborError(
+                f"{one_line(folder)} holds no finished run ({one_line(name)} is missing); "
+                f"make one with: tabor scan MODEL --data DATA --out {one_line(folder)}"
+            ) from None
+        except (OSError, ValueError, safetensors.SafetensorError) as error:
+            raise TaborError(f"{one_line(folder)} holds a damaged run: {one_line(error)}") from None
+        return _from_dict(stored, tensors, folder)
+
+
+def _from_dict(stored: Any, tensors: Mapping[str, Any], folder: Path) -> ScanResult:
+    version = stored.get("schema_version") if isinstance(stored, dict) else None
+    if version != SCHEMA_VERSION:
+        raise TaborError(
+            f"{one_line(folder / RESULT_FILE)} has schema version {one_line(version)}, "
+            f"this tabor reads version {SCHEMA_VERSION}"
+        )
+    try:
+        names = {f.name for f in dataclasses.fields(ScanResult)} - {"triggers"}
+        fields = {name: stored[name] for name in names}
+        fields["verdict"] = Verdict(fields["verdict"])
+        fields["targets"] = tuple(int(k) for k in fields["targets"])
+        fields["warnings"] = tuple(fields["warnings"])
+        fields["classes"] = tuple(
+            ClassFinding(**(entry | {"status": ClassStatus(entry["status"])})) for entry in fields["classes"]
+        )
+        triggers = {f.index: Trigger(tensors[f"mask/{f.index}"], tensors[f"pattern/{f.index}"]) for f in fields["classes"]}
+        return ScanResult(triggers=triggers, **fields)
+    except (KeyError, TypeError, ValueError) as error:
+        raise TaborError(f"{one_line(folder)} holds a damaged run: {one_line(repr(error))}") from None
