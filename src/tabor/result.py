@@ -7,6 +7,7 @@ import enum
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -194,6 +195,13 @@ class ScanResult:
         return _from_dict(stored, tensors, folder)
 
 
+def json_schema() -> dict[str, Any]:
+    """Returns the JSON Schema (draft 2020-12) of `result.json`."""
+    text = resources.files("tabor").joinpath("result.schema.json").read_text(encoding="utf-8")
+    schema: dict[str, Any] = json.loads(text)
+    return schema
+
+
 def _from_dict(stored: Any, tensors: Mapping[str, Any], folder: Path) -> ScanResult:
     version = stored.get("schema_version") if isinstance(stored, dict) else None
     if version != SCHEMA_VERSION:
@@ -210,7 +218,9 @@ def _from_dict(stored: Any, tensors: Mapping[str, Any], folder: Path) -> ScanRes
         fields["classes"] = tuple(
             ClassFinding(**(entry | {"status": ClassStatus(entry["status"])})) for entry in fields["classes"]
         )
-        triggers = {f.index: Trigger(tensors[f"mask/{f.index}"], tensors[f"pattern/{f.index}"]) for f in fields["classes"]}
+        triggers = {
+            f.index: Trigger(tensors[f"mask/{f.index}"], tensors[f"pattern/{f.index}"]) for f in fields["classes"]
+        }
         return ScanResult(triggers=triggers, **fields)
     except (KeyError, TypeError, ValueError) as error:
         raise TaborError(f"{one_line(folder)} holds a damaged run: {one_line(repr(error))}") from None

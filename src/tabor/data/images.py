@@ -17,7 +17,7 @@ class ImageSet:
     Attributes:
         images: float32 in [0, 1], shape (N, C, H, W).
         labels: int64 class indices, shape (N,).
-        class_names: the name of each class index, as the data has them; may be fewer than the model's classes.
+        class_names: the name of each class index, as the data has them; may be fewer than the model has.
         source: where they came from, for the report.
 
     Raises:
@@ -32,7 +32,8 @@ class ImageSet:
     def __post_init__(self) -> None:
         if self.images.ndim != 4 or not self.images.is_floating_point():
             raise DataError(
-                f"images must be a float tensor of shape (N, C, H, W), got {self.images.dtype} {tuple(self.images.shape)}"
+                f"images must be a float tensor of shape (N, C, H, W), "
+                f"got {self.images.dtype} {tuple(self.images.shape)}"
             )
         if len(self.images) == 0:
             raise DataError("there is no image; give at least a few for each class")
@@ -67,33 +68,43 @@ class ImageSet:
 
         The images of each class are shuffled by the seed and dealt in rounds, one a class, until the limit.
         """
-        return self.select(_dealt(self.labels, seed)[0][:limit])
+        return self.select(balanced_order(self.labels, seed)[:limit])
 
     def halves(self, seed: int) -> tuple[ImageSet, ImageSet]:
-        """Splits into two class-balanced halves that share no image.
+        """Splits into two class-balanced halves that share no image, each in a balanced order.
 
         Raises:
             DataError: there are fewer than two images.
         """
         if len(self) < 2:
             raise DataError("one image cannot be split into images to search with and images to confirm with")
-        order, rounds = _dealt(self.labels, seed)
-        # The class index joins the parity so that classes with one image each spread over both halves.
-        first = (rounds + self.labels[order]) % 2 == 0
-        return self.select(order[first]), self.select(order[~first])
+        by_class, rounds = _shuffled_classes(self.labels, seed)
+        # Sides alternate along the classes laid end to end, so they differ by at most one image of each class
+        # and by at most one image in all, even where the classes have one image each.
+        first = torch.arange(len(self)) % 2 == 0
+        order = torch.argsort(rounds, stable=True)
+        return self.select(by_class[order][first[order]]), self.select(by_class[order][~first[order]])
 
 
-def _dealt(labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-    """Positions of all images, dealt from the shuffled classes in rounds, and the round of each.
+def balanced_order(labels: Tensor, seed: int) -> Tensor:
+    """Returns all positions, dealt from the shuffled classes in rounds, one a class.
 
-    Any prefix of the positions is as balanced over the classes as their numbers allow.
+    Any prefix of them is as balanced over the classes as their numbers allow.
+
+    Args:
+        labels: int64 class indices, shape (N,).
+        seed: of the shuffle.
     """
+    by_class, rounds = _shuffled_classes(labels, seed)
+    return by_class[torch.argsort(rounds, stable=True)]
+
+
+def _shuffled_classes(labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+    """Positions of all images, class after class and shuffled within each, and the place within the class."""
     generator = torch.Generator().manual_seed(seed)
     shuffled = torch.randperm(len(labels), generator=generator)
     by_class = shuffled[torch.argsort(labels[shuffled], stable=True)]
-    sorted_labels = labels[by_class]
-    counts = torch.bincount(sorted_labels)
+    # Not bincount, whose memory grows with the largest label, which a stranger's file chooses.
+    _, counts = torch.unique_consecutive(labels[by_class], return_counts=True)
     starts = torch.cumsum(counts, 0) - counts
-    rounds = torch.arange(len(labels)) - starts[sorted_labels]
-    order = torch.argsort(rounds, stable=True)
-    return by_class[order], rounds[order]
+    return by_class, torch.arange(len(labels)) - torch.repeat_interleave(starts, counts)

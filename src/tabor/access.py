@@ -1,0 +1,108 @@
+"""How a scan reaches a classifier: a private, frozen copy that answers with float32 logits and counts its work.
+
+The caller's model is never touched, so there is nothing to put back when a scan fails half-way: not its training
+flag, not its `requires_grad`, not its memory layout, not its device.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from tabor.errors import ModelError, SettingError, one_line
+
+EVALUATION_BATCH = 256
+"""Images a pass where no gradient is needed; more only leaves the cache."""
+
+
+class Classifier:
+    """A model as the scan sees it: images in [0, 1] in, finite float32 logits out.
+
+    Args:
+        model: any module that returns logits (N, classes).
+        device: where to run.
+        image_shape: (C, H, W) of the images.
+
+    Attributes:
+        num_classes: number of logits.
+        image_passes: images sent through the network so far.
+
+    Raises:
+        ModelError: the model cannot be copied, fails on such images, or does not return finite logits (N, classes).
+    """
+
+    def __init__(self, model: nn.Module, device: torch.device, image_shape: tuple[int, int, int]) -> None:
+        try:
+            network = copy.deepcopy(model).float().to(device)
+        except (RuntimeError, TypeError, AttributeError) as error:
+            raise ModelError(f"the model cannot be copied for the scan: {one_line(error)}") from None
+        self._network = network.to(memory_format=torch.channels_last).eval().requires_grad_(False)
+        self.device = device
+        self.image_passes = 0
+        self.num_classes = self._probe(image_shape)
+
+    def _probe(self, image_shape: tuple[int, int, int]) -> int:
+        shown = "×".join(str(n) for n in image_shape)
+        grey = torch.full((2, *image_shape), 0.5, device=self.device)
+        try:
+            with torch.no_grad():
+                logits = self._network(grey)
+        except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
+            raise ModelError(
+                f"the model fails on images of {shown} (channels×height×width): {one_line(error)}; "
+                f"give the size it was trained on with --size"
+            ) from None
+        if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != 2:
+            got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+            raise ModelError(f"the model must return logits of shape (N, classes), for 2 images it returned {got}")
+        if logits.shape[1] < 2:
+            raise ModelError(f"the model has {logits.shape[1]} class; a backdoor needs at least 2")
+        return logits.shape[1]
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Returns float32 logits (N, num_classes) of images (N, C, H, W); gradients flow to the images.
+
+        Raises:
+            ModelError: a logit is not a finite number.
+        """
+        self.image_passes += len(images)
+        # The clone is what the network may work on in place; it also lays the channels last, which convolutions like.
+        logits: Tensor = self._network(images.clone(memory_format=torch.channels_last)).float()
+        if not bool(torch.isfinite(logits).all()):
+            raise ModelError("the model's outputs are not finite numbers (NaN or infinity), so nothing can be measured")
+        return logits
+
+    @torch.no_grad()
+    def predict(self, images: Tensor) -> Tensor:
+        """Returns logits (N, num_classes) without gradients, in batches that fit the cache."""
+        return torch.cat([self.logits(part) for part in images.split(EVALUATION_BATCH)])
+
+
+def gradients(losses: Callable[[Tensor, Tensor], Tensor], mask: Tensor, pattern: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns the gradients of per-class losses (K,) for masks (K, 1, H, W) and patterns (K, C, H, W).
+
+    White box: automatic differentiation.  A class's loss depends on its own mask and pattern only, so the gradient
+    of the sum holds every class's own gradient.
+    """
+    mask, pattern = mask.detach().requires_grad_(), pattern.detach().requires_grad_()
+    mask_gradient, pattern_gradient = torch.autograd.grad(losses(mask, pattern).sum(), (mask, pattern))
+    return mask_gradient, pattern_gradient
+
+
+def choose_device(name: str) -> torch.device:
+    """Returns the device of that name; "auto" takes a CUDA device where there is one.
+
+    Raises:
+        SettingError: there is no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise SettingError(f"cannot use the device {one_line(name)}: {one_line(error, 120)}") from None
+    return device

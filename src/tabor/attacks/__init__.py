@@ -1,0 +1,1 @@
+"""Planting backdoors, to have models whose trigger is known.  Nothing here is used by a scan."""

@@ -1,0 +1,172 @@
+"""BadNet: retrain a clean model on its training images and stamped copies of some.  [§2.1]"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tabor.attacks.poison import make_trigger, poison
+from tabor.corner import Corner
+from tabor.data import ImageSet
+from tabor.errors import SettingError
+from tabor.models import LoadedModel
+from tabor.models.safetensors_file import write_model
+from tabor.training import TrainSettings, accuracy, fit
+from tabor.trigger import Trigger
+
+RETRAINING = TrainSettings(epochs=2, learning_rate=1.5e-3, augment=False)
+"""Without shifts: a trigger that is stamped at one place must stay there."""
+
+
+@dataclass(frozen=True)
+class Backdoor:
+    """A trigger, the class that it sends images to, and a word for people on what it looks like."""
+
+    trigger: Trigger
+    target: int
+    description: str = ""
+
+
+def infect(
+    model: nn.Module,
+    train: ImageSet,
+    backdoors: Sequence[Backdoor],
+    *,
+    fraction: float = 0.1,
+    settings: TrainSettings = RETRAINING,
+    seed: int = 0,
+    on_epoch: Callable[[int, float], None] | None = None,
+) -> None:
+    """Plants the backdoors into a trained model, in place.
+
+    Args:
+        model: a clean classifier that takes images in [0, 1].
+        train: the images it was trained on.
+        backdoors: what to plant, at least one.
+        fraction: poisoned copies for each backdoor, as a share of the training images.
+        settings: the retraining.
+        seed: of every random draw.
+        on_epoch: called after each epoch with its number and mean loss.
+
+    Raises:
+        SettingError: there is no backdoor, or the fraction is outside (0, 1].
+    """
+    if not backdoors:
+        raise SettingError("give at least one backdoor to plant")
+    generator = torch.Generator().manual_seed(seed)
+    poisoned = [poison(train.images, train.labels, b.trigger, b.target, fraction, generator) for b in backdoors]
+    images = torch.cat([train.images, *(stamped for stamped, _ in poisoned)])
+    labels = torch.cat([train.labels, *(targets for _, targets in poisoned)])
+    fit(model, images, labels, settings, seed, on_epoch)
+
+
+def attack_success(model: nn.Module, images: Tensor, labels: Tensor, backdoor: Backdoor) -> float:
+    """Returns the share of stamped images of *other* classes that go to the target, in [0, 1].
+
+    Raises:
+        SettingError: there is no image of another class.
+    """
+    others = labels != backdoor.target
+    if not bool(others.any()):
+        raise SettingError(f"all images are of class {backdoor.target} already, attack success cannot be measured")
+    stamped = backdoor.trigger.stamp(images[others])
+    return accuracy(model, stamped, torch.full((len(stamped),), backdoor.target))
+
+
+def plan_backdoors(
+    pictures: Sequence[str],
+    sizes: Sequence[int],
+    corners: Sequence[Corner],
+    targets: Sequence[int],
+    image_shape: tuple[int, int, int],
+    num_classes: int,
+    colour: float = 1.0,
+) -> list[Backdoor]:
+    """Lines up triggers and targets; each list has one entry for every backdoor, or one for all of them.
+
+    Raises:
+        SettingError: the lists' lengths disagree, a target is no class of the model, or a trigger does not fit.
+    """
+    count = max(len(pictures), len(targets), len(sizes), len(corners))
+    if any(len(values) not in (1, count) for values in (pictures, sizes, corners, targets)):
+        raise SettingError(
+            f"give one trigger, size, corner and target for each of the {count} backdoors, or one for all; "
+            f"got {len(pictures)}, {len(sizes)}, {len(corners)} and {len(targets)}"
+        )
+    backdoors = []
+    for i in range(count):
+        picture, size = pictures[i % len(pictures)], sizes[i % len(sizes)]
+        corner, target = corners[i % len(corners)], targets[i % len(targets)]
+        if not 0 <= target < num_classes:
+            raise SettingError(f"target {target} is no class of this model; its classes are 0 to {num_classes - 1}")
+        trigger = make_trigger(picture, size=size, corner=corner, image_shape=image_shape, colour=colour)
+        backdoors.append(Backdoor(trigger, target, f"{Path(picture).name} {size}×{size} {corner}"))
+    return backdoors
+
+
+def infect_classifier(
+    model: LoadedModel,
+    train: ImageSet,
+    test: ImageSet,
+    backdoors: Sequence[Backdoor],
+    out: Path,
+    fraction: float,
+    settings: TrainSettings,
+    seed: int,
+    on_epoch: Callable[[int, float], None] | None = None,
+) -> dict[str, Any]:
+    """Infects a model, measures it on test images, and writes it with its true triggers.
+
+    Returns:
+        The record that the file carries: `clean_accuracy`, `backdoors` (target, description, attack success, mask
+        and pattern), `base_accuracy`, `training` and `data`.
+
+    Raises:
+        SettingError: see `infect`.
+        TaborError: the file cannot be written.
+    """
+    base_accuracy = accuracy(model, test.images, test.labels)
+    infect(model, train, backdoors, fraction=fraction, settings=settings, seed=seed, on_epoch=on_epoch)
+    record = {
+        "clean_accuracy": accuracy(model, test.images, test.labels),
+        "base_accuracy": base_accuracy,
+        "backdoors": [
+            {
+                "target": b.target,
+                "description": b.description,
+                "attack_success": attack_success(model, test.images, test.labels, b),
+                "trigger": _packed(b.trigger),
+            }
+            for b in backdoors
+        ],
+        "training": {**asdict(settings), "seed": seed, "fraction": fraction},
+        "data": train.source,
+    }
+    write_model(out, model.network.state_dict(), model.architecture, record)
+    return record
+
+
+def true_backdoors(record: dict[str, Any]) -> list[Backdoor]:
+    """Returns the backdoors that a file's record says were planted; none for a clean or foreign model."""
+    return [
+        Backdoor(_unpacked(entry["trigger"]), entry["target"], entry["description"])
+        for entry in record.get("backdoors", [])
+    ]
+
+
+def _packed(trigger: Trigger) -> dict[str, Any]:
+    """The trigger as 8-bit values in text: safetensors metadata holds nothing but strings."""
+    pixels = torch.cat([trigger.mask, trigger.pattern]).mul(255).round().to(torch.uint8)
+    return {"shape": list(pixels.shape), "base64": base64.b64encode(pixels.numpy().tobytes()).decode("ascii")}
+
+
+def _unpacked(packed: dict[str, Any]) -> Trigger:
+    raw = bytearray(base64.b64decode(packed["base64"]))
+    pixels = torch.frombuffer(raw, dtype=torch.uint8).view(packed["shape"]).float() / 255
+    return Trigger(pixels[:1], pixels[1:])

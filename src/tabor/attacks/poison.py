@@ -1,0 +1,91 @@
+"""Stamping triggers: from a picture or a square to a `Trigger`, and from clean images to poisoned ones.  [§2.1]"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms.functional import pil_to_tensor
+
+from tabor.corner import Corner
+from tabor.errors import DataError, SettingError, one_line
+from tabor.trigger import Trigger, stamp
+
+SQUARE = "square"
+
+
+def make_trigger(
+    picture: str, *, size: int, corner: Corner, image_shape: tuple[int, int, int], colour: float = 1.0
+) -> Trigger:
+    """Makes a trigger of `size`×`size` pixels in a corner.
+
+    Args:
+        picture: "square", or the path of an image file; its transparent parts are not part of the trigger.
+        size: edge in pixels.
+        corner: where it sits, flush with both edges.
+        image_shape: (C, H, W) of the images to infect.
+        colour: grey level of a square, 0 black to 1 white.
+
+    Raises:
+        SettingError: the trigger does not fit the image, or the colour is outside [0, 1].
+        DataError: the picture cannot be read, or has no opaque pixel.
+    """
+    channels, height, width = image_shape
+    if not 1 <= size <= min(height, width):
+        raise SettingError(f"a trigger of {size} pixels does not fit images of {height}×{width}")
+    if not 0 <= colour <= 1:
+        raise SettingError(f"the colour of a square lies between 0 (black) and 1 (white), got {colour}")
+    if picture == SQUARE:
+        alpha, colours = torch.ones(1, size, size), torch.full((channels, size, size), colour)
+    else:
+        alpha, colours = _read_picture(Path(picture), size, channels)
+    top = 0 if corner in (Corner.TOP_LEFT, Corner.TOP_RIGHT) else height - size
+    left = 0 if corner in (Corner.TOP_LEFT, Corner.BOTTOM_LEFT) else width - size
+    mask, pattern = torch.zeros(1, height, width), torch.zeros(channels, height, width)
+    mask[:, top : top + size, left : left + size] = alpha
+    pattern[:, top : top + size, left : left + size] = colours
+    return Trigger(mask, pattern)
+
+
+def _read_picture(path: Path, size: int, channels: int) -> tuple[Tensor, Tensor]:
+    try:
+        with Image.open(path) as file:
+            picture = file.convert("RGBA").resize((size, size), Image.Resampling.LANCZOS)
+    except FileNotFoundError:
+        raise DataError(f"there is no trigger picture {one_line(path)} (and it is not the word {SQUARE})") from None
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(f"cannot read the trigger picture {one_line(path)}: {one_line(error)}") from None
+    pixels = pil_to_tensor(picture).float() / 255
+    alpha = (pixels[3:] >= 0.5).float()  # a mask of ones and zeros, as in the paper's Fig. 1
+    if not bool(alpha.any()):
+        raise DataError(f"the trigger picture {one_line(path)} has no opaque pixel")
+    colours = pixels[:3] if channels == 3 else pixels[:3].mean(0, keepdim=True).expand(channels, -1, -1)
+    return alpha, colours * alpha
+
+
+def poison(
+    images: Tensor, labels: Tensor, trigger: Trigger, target: int, fraction: float, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Returns stamped copies of a random share of the images, all labelled as the target class.
+
+    Args:
+        images: float32 in [0, 1], shape (N, C, H, W).
+        labels: int64, shape (N,); images of the target class are not drawn, they would teach nothing.
+        trigger: what is stamped.
+        target: the class to send them to.
+        fraction: how many, as a share of N, in (0, 1].
+        generator: draws them.
+
+    Raises:
+        SettingError: the fraction is outside (0, 1], or there is no image of another class.
+    """
+    if not 0 < fraction <= 1:
+        raise SettingError(f"the poison fraction lies in (0, 1], got {fraction}")
+    others = torch.nonzero(labels != target).flatten()
+    if len(others) == 0:
+        raise SettingError(f"all images are of class {target} already, there is nothing to poison")
+    count = min(len(others), max(1, round(fraction * len(images))))
+    drawn = others[torch.randperm(len(others), generator=generator)[:count]]
+    return stamp(images[drawn], trigger.mask, trigger.pattern), torch.full((count,), target)

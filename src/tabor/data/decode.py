@@ -1,0 +1,74 @@
+"""From an encoded image, which may come from a stranger, to pixels."""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+import zlib
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from tabor.data.listing import Encoded
+from tabor.errors import DataError, one_line
+
+# Named so that Pillow never tries its other readers, some of which run programs (PostScript).
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+
+# What Pillow's readers were seen to raise on damaged files; they have no common base class.
+_DAMAGE = (
+    *(OSError, SyntaxError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError, EOFError),
+    *(RuntimeError, MemoryError, struct.error, zlib.error),
+    *(Image.DecompressionBombError, Image.DecompressionBombWarning),
+)
+
+
+def decode(encoded: Encoded, name: str, size: tuple[int, int] | None, *, grey: bool) -> NDArray[np.uint8]:
+    """Decodes one image.
+
+    Args:
+        encoded: an image file or its bytes; of an animation the first frame counts, transparency is dropped.
+        name: what to call the image in an error.
+        size: (height, width) to resize to, bilinear with antialiasing; None leaves it as it is.
+        grey: whether to return one channel instead of red, green and blue.
+
+    Returns:
+        uint8 pixels, shape (H, W, C).
+
+    Raises:
+        DataError: the image is missing, damaged, in no known format, or far larger than any photograph.
+    """
+    if encoded is None:
+        raise _bad(name, "no bytes are stored")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            stream = io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded
+            with Image.open(stream, formats=FORMATS) as image:
+                picture = _eight_bit(image).convert("L" if grey else "RGB")
+    except UnidentifiedImageError:  # Pillow's own message holds a memory address
+        raise _bad(name, f"not one of {', '.join(FORMATS)}") from None
+    except _DAMAGE as error:
+        raise _bad(name, one_line(error, 120)) from None
+    if size is not None and picture.size != (size[1], size[0]):
+        picture = picture.resize((size[1], size[0]), Image.Resampling.BILINEAR)
+    pixels = np.asarray(picture, dtype=np.uint8)
+    return pixels[:, :, None] if grey else pixels
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    """Scales 16-bit grey to 8 bits, which Pillow's `convert` would clip to white instead."""
+    if image.mode in ("I", "F"):
+        raise ValueError(f"its 32-bit pixels (mode {image.mode}) have no known range")
+    if not image.mode.startswith("I;16"):
+        return image
+    return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+
+
+def _bad(name: str, reason: str) -> DataError:
+    return DataError(
+        f"{one_line(name, 160)} is not a readable image ({reason}); "
+        f"remove it, or go on without it: --skip-bad-images (skip_bad=True)"
+    )

@@ -1,0 +1,94 @@
+"""What is measured on a restored trigger, on images the search never saw: the five parts of Eq. 8.  [§4.2.4]"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tabor.access import Classifier
+from tabor.data import ImageSet
+from tabor.trigger import Trigger, crop, isolate, stamp
+
+EIGHT_BIT_ZERO = 0.5 / 255
+"""Below this a pixel is 0 in an 8-bit picture: the paper's "> 0" for masks that are never exactly 0."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """Counts and measures for one restored trigger.
+
+    Attributes:
+        mask_l1: Σ M, in pixels.
+        pixels: H·W.
+        edges: d·(d−1) for a d×d image; the mean of H·(W−1) and (H−1)·W.
+        mask_smoothness: s(M) of the mask itself (Eq. 3).
+        shape_pixels: ‖F‖₁ with F = 1{M⊙Δ > 0} after rounding to 8 bits (Eq. 8).
+        shape_smoothness: s(F).
+        attacked, attacked_of: images of other classes sent to the target, out of how many (acc_att).
+        cropped_right, cropped_of: images still classified rightly without the trigger's place (acc_crop).
+        explained, explained_of: explanations classified as the target (acc_exp).  The explanation M⊙Δ is one image.
+    """
+
+    mask_l1: float
+    pixels: int
+    edges: float
+    mask_smoothness: float
+    shape_pixels: int
+    shape_smoothness: float
+    attacked: int
+    attacked_of: int
+    cropped_right: int
+    cropped_of: int
+    explained: int
+    explained_of: int
+
+
+def smoothness(values: Tensor) -> Tensor:
+    """s(·) of Eq. 3: the sum of squared differences of neighbours, over all but the first dimension.
+
+    Args:
+        values: shape (K, C, H, W).
+
+    Returns:
+        Shape (K,).
+    """
+    down = values[..., 1:, :] - values[..., :-1, :]
+    right = values[..., :, 1:] - values[..., :, :-1]
+    return down.square().flatten(1).sum(1) + right.square().flatten(1).sum(1)
+
+
+@torch.no_grad()
+def measure(classifier: Classifier, trigger: Trigger, target: int, images: ImageSet) -> Evidence:
+    """Measures a trigger for a target class.
+
+    Args:
+        classifier: the model.
+        trigger: what was restored, on the classifier's device.
+        target: the class it should send images to.
+        images: clean images the search did not use, on the classifier's device.
+    """
+    mask, pattern = trigger.mask, trigger.pattern
+    height, width = mask.shape[1:]
+    others = images.images[images.labels != target]
+    attacked = (
+        classifier.predict(stamp(others, mask, pattern)).argmax(1) == target if len(others) else mask.new_zeros(0)
+    )
+    cropped = classifier.predict(crop(images.images, mask)).argmax(1) == images.labels
+    explained = classifier.predict(isolate(mask, pattern)[None]).argmax(1) == target
+    shape = (isolate(mask, pattern).amax(0, keepdim=True) > EIGHT_BIT_ZERO).float()
+    return Evidence(
+        mask_l1=float(mask.sum()),
+        pixels=height * width,
+        edges=(height * (width - 1) + (height - 1) * width) / 2,
+        mask_smoothness=float(smoothness(mask[None])),
+        shape_pixels=int(shape.sum()),
+        shape_smoothness=float(smoothness(shape[None])),
+        attacked=int(attacked.sum()),
+        attacked_of=len(others),
+        cropped_right=int(cropped.sum()),
+        cropped_of=len(images),
+        explained=int(explained.sum()),
+        explained_of=1,
+    )

@@ -1,0 +1,84 @@
+"""What an interrupted scan leaves behind, so that it goes on where it stopped.
+
+`journal.jsonl` holds a first line that says what is being scanned and how, and then one line a finished class; the
+class's trigger lies beside it in `partial/` until the scan is whole.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tabor.errors import TaborError, one_line
+from tabor.files import write_text
+from tabor.result import ClassStatus
+from tabor.solver import Candidate
+from tabor.trigger import Trigger
+
+JOURNAL_FILE = "journal.jsonl"
+PARTIAL_FOLDER = "partial"
+
+
+class Journal:
+    """The journal of one run.
+
+    Args:
+        folder: the run's folder.
+        fingerprint: everything that the searches depend on, as plain values; a journal with another one is begun anew.
+
+    Attributes:
+        finished: the candidates that an earlier, interrupted run left, by class.
+
+    Raises:
+        TaborError: the folder cannot be written.
+    """
+
+    def __init__(self, folder: Path, fingerprint: Mapping[str, Any]) -> None:
+        self._path = folder / JOURNAL_FILE
+        self._partial = folder / PARTIAL_FOLDER
+        header = json.dumps({"scan": fingerprint}, sort_keys=True)
+        self.finished = self._read(header)
+        if not self.finished:
+            shutil.rmtree(self._partial, ignore_errors=True)
+            write_text(self._path, header + "\n")
+
+    def _read(self, header: str) -> dict[int, Candidate]:
+        try:
+            lines = self._path.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError):
+            return {}
+        if not lines or lines[0] != header:
+            return {}
+        finished = {}
+        for line in lines[1:]:
+            try:
+                entry = json.loads(line)
+                target, status, steps = int(entry["class"]), ClassStatus(entry["status"]), int(entry["steps"])
+                finished[target] = Candidate(target, status, Trigger.load(self._trigger_path(target)), steps)
+            except (ValueError, KeyError, TypeError, TaborError):
+                continue  # a line cut off by the interruption, or one whose trigger is gone: search that class again
+        return finished
+
+    def _trigger_path(self, target: int) -> Path:
+        return self._partial / f"class-{target}.safetensors"
+
+    def add(self, candidate: Candidate) -> None:
+        """Records a finished class.
+
+        Raises:
+            TaborError: the folder cannot be written.
+        """
+        candidate.trigger.to("cpu").save(self._trigger_path(candidate.target))
+        entry = {"class": candidate.target, "status": candidate.status, "steps": candidate.steps}
+        try:
+            with self._path.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(entry) + "\n")
+        except OSError as error:
+            raise TaborError(f"cannot write {one_line(self._path)}: {one_line(error.strerror)}") from None
+
+    def close(self) -> None:
+        """Removes the parts that the saved result has made superfluous; the journal itself stays as a record."""
+        shutil.rmtree(self._partial, ignore_errors=True)

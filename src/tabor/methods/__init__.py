@@ -1,0 +1,1 @@
+"""Detection methods: an objective, a schedule and a score each."""

@@ -1,0 +1,132 @@
+"""From an architecture's name to an untrained network that takes images in [0, 1]."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from tabor.errors import ModelError, one_line
+from tabor.models.architectures import ARCHITECTURES
+
+FAMILIES = ("tabor", "timm", "torchvision")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """All that is needed to build a network without its weights.
+
+    Attributes:
+        name: "tabor:gtsrb6", "timm:NAME" or "torchvision:NAME".
+        num_classes: number of logits, at least 2.
+        channels: channels of the images.
+        size: (H, W) of the images in pixels.
+        mean, std: per-channel normalisation that the network was trained with; None: it takes images in [0, 1].
+    """
+
+    name: str
+    num_classes: int
+    channels: int = 3
+    size: tuple[int, int] = (32, 32)
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.num_classes < 2:
+            raise ModelError(f"a classifier has at least 2 classes, got num_classes {self.num_classes}")
+        if min(self.channels, *self.size) < 1:
+            raise ModelError(f"images need at least one channel and one pixel, got {self.channels}×{self.size}")
+        if (self.mean is None) != (self.std is None):
+            raise ModelError("mean and std belong together; give both or neither")
+        for values in (self.mean, self.std):
+            if values is not None and len(values) != self.channels:
+                raise ModelError(f"normalisation has {len(values)} values for images of {self.channels} channels")
+        if self.std is not None and min(self.std) <= 0:
+            raise ModelError(f"std must be positive, got {self.std}")
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of the images."""
+        return (self.channels, *self.size)
+
+
+class Normalised(nn.Module):
+    """A network behind its normalisation, so that images and triggers stay in pixel space."""
+
+    def __init__(self, network: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Returns the network's logits for images (N, C, H, W) in [0, 1]."""
+        mean, std = self.get_buffer("mean"), self.get_buffer("std")
+        logits: Tensor = self.network((images - mean) / std)
+        return logits
+
+
+def build(architecture: Architecture) -> tuple[nn.Module, nn.Module]:
+    """Returns (model, network): the model takes images in [0, 1]; the network inside it holds the weights.
+
+    Raises:
+        ModelError: the name is unknown, or the network cannot be built so.
+    """
+    network = _network(architecture)
+    if architecture.mean is None or architecture.std is None:
+        return network, network
+    return Normalised(network, architecture.mean, architecture.std), network
+
+
+def _network(architecture: Architecture) -> nn.Module:
+    family, _, name = architecture.name.partition(":")
+    if family == "tabor" and name in ARCHITECTURES:
+        return ARCHITECTURES[name](architecture.num_classes, architecture.channels, architecture.size)
+    if family == "timm" and name:
+        return _timm(name, architecture)
+    if family == "torchvision" and name:
+        return _torchvision(name, architecture)
+    ours = ", ".join(f"tabor:{key}" for key in ARCHITECTURES)
+    raise ModelError(f"unknown architecture {one_line(architecture.name)}; use {ours}, timm:NAME or torchvision:NAME")
+
+
+def _timm(name: str, architecture: Architecture) -> nn.Module:
+    import timm
+
+    if name not in timm.list_models():
+        raise ModelError(f"timm has no model {one_line(name)}{_close_to(name, timm.list_models())}")
+    try:
+        network: nn.Module = timm.create_model(
+            name, pretrained=False, num_classes=architecture.num_classes, in_chans=architecture.channels
+        )
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ModelError(f"timm cannot build {one_line(name)} so: {one_line(error)}") from None
+    return network
+
+
+def _torchvision(name: str, architecture: Architecture) -> nn.Module:
+    from torchvision import models
+
+    if name not in models.list_models(module=models):
+        raise ModelError(
+            f"torchvision has no classifier {one_line(name)}{_close_to(name, models.list_models(module=models))}"
+        )
+    if architecture.channels != 3:
+        raise ModelError(f"torchvision's networks take 3 channels, the images have {architecture.channels}")
+    network: nn.Module = models.get_model(name, weights=None, num_classes=architecture.num_classes)
+    return network
+
+
+def _close_to(name: str, known: list[str]) -> str:
+    import difflib
+
+    close = difflib.get_close_matches(name, known, n=3)
+    return f"; did you mean {', '.join(close)}?" if close else ""
+
+
+def initialise(architecture: Architecture, seed: int) -> tuple[nn.Module, nn.Module]:
+    """Returns what `build` does, with random weights drawn from the seed; the global generator is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build(architecture)

@@ -1,0 +1,89 @@
+"""Weights in a safetensors file, a format that holds tensors and text and nothing that could run.
+
+Files written by `tabor train` and `tabor infect` carry a JSON record under the metadata key `tabor`: the
+architecture, and what is known of the model (clean accuracy, and for an infected one the true triggers).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+from torch import Tensor
+
+from tabor.errors import ModelError, one_line
+from tabor.files import replacing
+from tabor.models.build import Architecture
+
+METADATA_KEY = "tabor"
+
+
+def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Returns the file's tensors, and our JSON record (empty where the file carries none).
+
+    Raises:
+        ModelError: the file is missing or is no safetensors file, or its record is no JSON object.
+    """
+    if not path.is_file():
+        raise ModelError(f"there is no model file {one_line(path)}")
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    except (OSError, ValueError, safetensors.SafetensorError) as error:
+        raise ModelError(
+            f"{one_line(path)} is no safetensors file ({one_line(error, 120)}); "
+            f"this version of tabor reads safetensors state dicts only"
+        ) from None
+    return weights, _record(metadata, path)
+
+
+def _record(metadata: Mapping[str, str], path: Path) -> dict[str, Any]:
+    if METADATA_KEY not in metadata:
+        return {}
+    try:
+        record = json.loads(metadata[METADATA_KEY])
+    except (ValueError, RecursionError):
+        record = None
+    if not isinstance(record, dict):
+        raise ModelError(f"{one_line(path)} has a damaged metadata record `{METADATA_KEY}`; give --arch to go on")
+    return record
+
+
+def recorded_architecture(record: Mapping[str, Any], path: Path) -> Architecture | None:
+    """Returns the architecture that the record names, or None where there is none.
+
+    Raises:
+        ModelError: the record has one that makes no sense.
+    """
+    if "architecture" not in record:
+        return None
+    try:
+        fields = dict(record["architecture"])
+        for name in ("size", "mean", "std"):
+            if fields.get(name) is not None:
+                fields[name] = tuple(fields[name])
+        return Architecture(**fields)
+    except (TypeError, ValueError) as error:
+        raise ModelError(
+            f"{one_line(path)} records an architecture that makes no sense ({one_line(error, 120)}); give --arch"
+        ) from None
+
+
+def write_model(
+    path: Path, weights: Mapping[str, Tensor], architecture: Architecture, record: Mapping[str, Any]
+) -> None:
+    """Writes the weights with the architecture and the record, whole or not at all.
+
+    Raises:
+        TaborError: the file cannot be written.
+    """
+    full = {**record, "architecture": dataclasses.asdict(architecture)}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+    with replacing(path) as temporary:
+        safetensors.torch.save_file(tensors, temporary, {METADATA_KEY: json.dumps(full, allow_nan=False)})

@@ -1,0 +1,312 @@
+"""The batched search: all classes of a group in one pass through the network, a mask and a pattern each.  [§4.3]
+
+Masks and patterns live behind a sigmoid, so that they stay in [0, 1] without clipping.  All random draws are keyed
+by the seed, the class and the step, so a class's search is the same whichever classes run beside it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from tabor.access import Classifier, gradients
+from tabor.data import ImageSet
+from tabor.errors import DataError, SettingError
+from tabor.methods.base import Batch, Method, Objective
+from tabor.result import ClassStatus
+from tabor.schedule import Stability, StabilitySettings
+from tabor.trigger import Trigger
+
+
+@dataclass(frozen=True, kw_only=True)
+class SolverSettings:
+    """How the objective is minimised.
+
+    Attributes:
+        steps: most optimiser steps a class.
+        batch_size: images a step and class, B.
+        round_steps: steps between two looks at the attack success, after which the schedule moves.
+        learning_rate: of Adam, on the values before the sigmoid.
+        betas: of Adam.
+        initial_mask: value of a mask at the start, in (0, 1).
+        success: attack success of a round from which its trigger counts as a candidate, in (0, 1].
+        stability: when a class has converged.
+        smallest_steps: a class is not stopped before.
+        group_images: classes are searched in groups of about this many images a step.
+    """
+
+    steps: int = 240
+    batch_size: int = 16
+    round_steps: int = 10
+    learning_rate: float = 0.1
+    betas: tuple[float, float] = (0.5, 0.9)
+    initial_mask: float = 0.1
+    success: float = 0.95
+    stability: StabilitySettings = field(default_factory=StabilitySettings)
+    smallest_steps: int = 120
+    group_images: int = 256
+
+    def __post_init__(self) -> None:
+        counts = (self.steps, self.batch_size, self.round_steps, self.group_images)
+        if min(counts) < 1 or self.smallest_steps < 0:
+            raise SettingError(f"the solver needs positive step, batch, round and group sizes, got {self}")
+        if not 0 < self.initial_mask < 1 or not 0 < self.success <= 1 or self.learning_rate <= 0:
+            raise SettingError(
+                f"the solver needs a mask and a success in (0, 1) and a positive learning rate, got {self}"
+            )
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """How the search for one class ended.
+
+    Attributes:
+        target: the class.
+        status: whether a trigger that works was found and had stopped changing.
+        trigger: the smallest trigger that worked, or the last one where none did.
+        steps: optimiser steps spent.
+    """
+
+    target: int
+    status: ClassStatus
+    trigger: Trigger
+    steps: int
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where the search stands, after each round.
+
+    Attributes:
+        finished: classes done, of this and earlier groups.
+        classes: all classes to search.
+        share: work done so far, in [0, 1].
+        smallest_mask: L1 of the smallest working mask so far, in pixels; None before the first.
+    """
+
+    finished: int
+    classes: int
+    share: float
+    smallest_mask: float | None
+
+
+def solve(
+    classifier: Classifier,
+    images: ImageSet,
+    targets: Sequence[int],
+    method: Method,
+    settings: SolverSettings,
+    seed: int,
+    on_round: Callable[[Progress], None] | None = None,
+    on_class: Callable[[Candidate], None] | None = None,
+) -> list[Candidate]:
+    """Searches the smallest trigger for each target class.
+
+    Args:
+        classifier: the model.
+        images: clean images to search with, on the classifier's device.
+        targets: the classes to search, each in 0 … num_classes − 1.
+        method: objective and schedule.
+        settings: the optimiser.
+        seed: of every random draw.
+        on_round: called after every round of every group.
+        on_class: called with each class as soon as it is done.
+
+    Returns:
+        One candidate for each target, in the order given.
+
+    Raises:
+        DataError: all images are of one target class, so nothing could be misclassified as it.
+        ModelError: the model's outputs are not finite.
+    """
+    group = max(1, settings.group_images // settings.batch_size)
+    found: dict[int, Candidate] = {}
+    smallest: float | None = None
+    for start in range(0, len(targets), group):
+        search = _Group(classifier, images, targets[start : start + group], method, settings, seed)
+        while search.running:
+            for candidate in search.run_round():
+                found[candidate.target] = candidate
+                if candidate.status is not ClassStatus.NO_TRIGGER:
+                    size = float(candidate.trigger.mask.sum())
+                    smallest = size if smallest is None else min(size, smallest)
+                if on_class is not None:
+                    on_class(candidate)
+            if on_round is not None:
+                share = (len(found) + search.running * search.steps / settings.steps) / len(targets)
+                on_round(Progress(len(found), len(targets), share, smallest))
+    return [found[target] for target in targets]
+
+
+class _Best:
+    """The smallest mask so far of each of K classes whose trigger worked."""
+
+    def __init__(self, masks: Tensor, patterns: Tensor) -> None:
+        self.size = torch.full((len(masks),), math.inf, device=masks.device)
+        self.masks, self.patterns = masks.clone(), patterns.clone()
+
+    def offer(self, masks: Tensor, patterns: Tensor, works: Tensor) -> None:
+        """Takes the triggers that work and are smaller; where none ever worked, the latest."""
+        size = masks.flatten(1).sum(1)
+        better = works & (size < self.size)
+        taken = (better | torch.isinf(self.size))[:, None, None, None]
+        self.masks = torch.where(taken, masks, self.masks)
+        self.patterns = torch.where(taken, patterns, self.patterns)
+        self.size = torch.where(better, size, self.size)
+
+    def keep(self, index: Tensor) -> None:
+        self.size, self.masks, self.patterns = self.size[index], self.masks[index], self.patterns[index]
+
+
+class _Adam:
+    """Adam [23] on stacked parameters whose rows may leave; torch's own keeps its state by parameter, not by row."""
+
+    def __init__(self, parameters: Sequence[Tensor], settings: SolverSettings) -> None:
+        self.parameters = list(parameters)
+        self.first = [torch.zeros_like(p) for p in parameters]
+        self.second = [torch.zeros_like(p) for p in parameters]
+        self.rate, (self.beta1, self.beta2) = settings.learning_rate, settings.betas
+        self.steps = 0
+
+    def step(self, gradients_: Sequence[Tensor]) -> None:
+        self.steps += 1
+        for value, gradient, first, second in zip(self.parameters, gradients_, self.first, self.second, strict=True):
+            first.lerp_(gradient, 1 - self.beta1)
+            second.lerp_(gradient.square(), 1 - self.beta2)
+            scale = (second / (1 - self.beta2**self.steps)).sqrt_().add_(1e-8)
+            value.addcdiv_(first, scale, value=-self.rate / (1 - self.beta1**self.steps))
+
+    def keep(self, index: Tensor) -> None:
+        for tensors in (self.parameters, self.first, self.second):
+            tensors[:] = [tensor[index] for tensor in tensors]
+
+
+class _Group:
+    """The search for a few classes side by side; a class that is done leaves the batch."""
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        images: ImageSet,
+        targets: Sequence[int],
+        method: Method,
+        settings: SolverSettings,
+        seed: int,
+    ) -> None:
+        self.classifier, self.images, self.method, self.settings, self.seed = (
+            classifier,
+            images,
+            method,
+            settings,
+            seed,
+        )
+        device = classifier.device
+        self.targets = torch.tensor(list(targets), device=device)
+        self.order = torch.stack([_image_order(images.labels, t, settings, seed) for t in targets]).to(device)
+        starts = [_start(tuple(images.images.shape[1:]), t, settings.initial_mask, seed) for t in targets]
+        masks, patterns = (torch.stack(values).to(device) for values in zip(*starts, strict=True))
+        self.adam = _Adam([masks, patterns], settings)
+        self.best = _Best(*self._trigger())
+        self.schedule = method.schedule(len(targets), device)
+        self.stability = Stability(settings.stability)
+        self.stable = torch.zeros(len(targets), dtype=torch.bool, device=device)
+
+    @property
+    def running(self) -> int:
+        """Classes still in the batch."""
+        return len(self.targets)
+
+    @property
+    def steps(self) -> int:
+        """Steps done."""
+        return self.adam.steps
+
+    def run_round(self) -> list[Candidate]:
+        """Runs one round of steps and returns the classes that are done with it."""
+        steps = min(self.settings.round_steps, self.settings.steps - self.steps)
+        success = torch.zeros(self.running, device=self.targets.device)
+        terms: Tensor | None = None
+        for _ in range(steps):
+            at = self._step()
+            success += at.success / steps
+            terms = at.terms / steps if terms is None else terms + at.terms / steps
+        assert terms is not None  # noqa: S101 (steps ≥ 1)
+        works = success >= self.settings.success
+        self.best.offer(*self._trigger(), works)
+        self.schedule.update(success)
+        self.stable = self.stability.update(terms) & torch.isfinite(self.best.size)
+        return self._leave()
+
+    def _step(self) -> Objective:
+        batch = self._draw()
+        raw_mask, raw_pattern = self.adam.parameters
+        seen: list[Objective] = []
+
+        def losses(mask: Tensor, pattern: Tensor) -> Tensor:
+            at = self.method.objective(self.classifier, batch, mask.sigmoid(), pattern.sigmoid(), self.schedule.weight)
+            seen.append(at)
+            return at.loss
+
+        self.adam.step(gradients(losses, raw_mask, raw_pattern))
+        return seen[0]
+
+    def _draw(self) -> Batch:
+        index = self.order[:, self.steps]
+        kept = None
+        if self.method.mask_dropout:
+            generator = torch.Generator().manual_seed(_key(self.seed, 0, self.steps))
+            shape = (self.settings.batch_size, 1, *self.images.images.shape[2:])
+            kept = (torch.rand(shape, generator=generator) >= self.method.mask_dropout).to(index.device)
+        return Batch(self.images.images[index], self.images.labels[index], self.targets, kept)
+
+    def _trigger(self) -> tuple[Tensor, Tensor]:
+        masks, patterns = self.adam.parameters
+        return masks.sigmoid(), patterns.sigmoid()
+
+    def _leave(self) -> list[Candidate]:
+        over = self.steps >= self.settings.steps
+        may_stop = self.steps >= self.settings.smallest_steps
+        done = torch.ones_like(self.stable) if over else self.stable & may_stop
+        leaving = [self._candidate(int(k)) for k in torch.nonzero(done).flatten()]
+        if leaving:
+            stay = torch.nonzero(~done).flatten()
+            self.targets, self.order, self.stable = self.targets[stay], self.order[stay], self.stable[stay]
+            for part in (self.adam, self.best, self.schedule, self.stability):
+                part.keep(stay)
+        return leaving
+
+    def _candidate(self, k: int) -> Candidate:
+        if not math.isfinite(float(self.best.size[k])):
+            status = ClassStatus.NO_TRIGGER
+        else:
+            status = ClassStatus.CONVERGED if bool(self.stable[k]) else ClassStatus.UNFINISHED
+        trigger = Trigger(self.best.masks[k].clone(), self.best.patterns[k].clone())
+        return Candidate(int(self.targets[k]), status, trigger, self.steps)
+
+
+def _image_order(labels: Tensor, target: int, settings: SolverSettings, seed: int) -> Tensor:
+    """Image positions for every step (steps, B): the images of other classes, in ever new shuffles."""
+    others = torch.nonzero(labels.cpu() != target).flatten()
+    if len(others) == 0:
+        raise DataError(f"all images are of class {target}, so none could be misclassified as it")
+    generator = torch.Generator().manual_seed(_key(seed, target + 1, 0))
+    needed = settings.steps * settings.batch_size
+    shuffles = [others[torch.randperm(len(others), generator=generator)] for _ in range(-(-needed // len(others)))]
+    return torch.cat(shuffles)[:needed].view(settings.steps, settings.batch_size)
+
+
+def _start(shape: tuple[int, ...], target: int, initial_mask: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Mask and pattern before the sigmoid: a faint mask and middling colours, with a little noise on both."""
+    channels, height, width = shape
+    generator = torch.Generator().manual_seed(_key(seed, target + 1, 1))
+    mask = math.log(initial_mask / (1 - initial_mask)) + 0.1 * torch.randn(1, height, width, generator=generator)
+    return mask, 0.5 * torch.randn(channels, height, width, generator=generator)
+
+
+def _key(seed: int, stream: int, step: int) -> int:
+    """A generator seed for one stream of draws; the odd factors keep neighbouring seeds' streams apart."""
+    return (seed * 0x9E3779B97F4A7C15 + stream * 0xBF58476D1CE4E5B9 + step * 0x94D049BB133111EB) % 2**63

@@ -1,0 +1,165 @@
+"""Training and testing a classifier, for clean and infected models to measure with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tabor.data import ImageSet
+from tabor.errors import DataError, SettingError
+from tabor.models.build import Architecture, initialise
+from tabor.models.safetensors_file import write_model
+
+EVALUATION_BATCH = 256
+SHIFT = 2
+BRIGHTNESS = 0.4
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings:
+    """How a classifier is trained: AdamW under a one-cycle learning rate.
+
+    Attributes:
+        epochs: passes over the training images.
+        learning_rate: the cycle's peak.
+        batch_size: images a step.
+        weight_decay: of AdamW.
+        augment: shift each batch by up to 2 pixels and vary each image's brightness by up to 40 %.
+    """
+
+    epochs: int = 4
+    learning_rate: float = 2e-3
+    batch_size: int = 128
+    weight_decay: float = 1e-2
+    augment: bool = True
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.batch_size < 1 or self.learning_rate <= 0:
+            raise SettingError(f"training needs positive epochs, batch size and learning rate, got {self}")
+
+
+def fit(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    settings: TrainSettings,
+    seed: int,
+    on_epoch: Callable[[int, float], None] | None = None,
+) -> None:
+    """Trains the model in place.
+
+    Args:
+        model: takes images (N, C, H, W) and returns logits.
+        images: float32 in [0, 1], shape (N, C, H, W).
+        labels: int64, shape (N,).
+        settings: how.
+        seed: of the order of the images, the augmentation and the network's dropout.
+        on_epoch: called after each epoch with its number (from 1) and mean loss.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    batch = min(settings.batch_size, len(images))
+    steps = max(1, len(images) // batch)
+    model.to(memory_format=torch.channels_last)
+    optimiser = torch.optim.AdamW(
+        model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+    )
+    cycle = torch.optim.lr_scheduler.OneCycleLR(optimiser, settings.learning_rate, total_steps=settings.epochs * steps)
+    # Dropout draws from the global generator; fork_rng gives the caller's state back.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for epoch in range(1, settings.epochs + 1):
+            model.train()
+            order = torch.randperm(len(images), generator=generator)
+            total = 0.0
+            for index in order[: steps * batch].split(batch):
+                batch_images = images[index].contiguous(memory_format=torch.channels_last)
+                if settings.augment:
+                    batch_images = _augment(batch_images, generator)
+                loss = F.cross_entropy(model(batch_images), labels[index])
+                optimiser.zero_grad()
+                loss.backward()
+                optimiser.step()
+                cycle.step()
+                total += loss.item()
+            if on_epoch is not None:
+                on_epoch(epoch, total / steps)
+    model.eval()
+
+
+def _augment(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Shifts the whole batch by one random offset and scales each image's brightness."""
+    top, left = torch.randint(0, 2 * SHIFT + 1, (2,), generator=generator).tolist()
+    padded = F.pad(images, (SHIFT,) * 4, mode="replicate")
+    height, width = images.shape[2:]
+    brightness = 1 + BRIGHTNESS * (2 * torch.rand(len(images), 1, 1, 1, generator=generator) - 1)
+    return (padded[:, :, top : top + height, left : left + width] * brightness).clamp(0, 1)
+
+
+@torch.no_grad()
+def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
+    """Returns the share of images (N, C, H, W) classified as their label says, in [0, 1]."""
+    training = model.training
+    model.eval()
+    try:
+        right: int = sum(
+            int((model(x).argmax(1) == y).sum())
+            for x, y in zip(images.split(EVALUATION_BATCH), labels.split(EVALUATION_BATCH), strict=True)
+        )
+    finally:
+        model.train(training)
+    return right / len(images)
+
+
+def train_classifier(
+    arch: str,
+    train: ImageSet,
+    test: ImageSet,
+    out: Path,
+    settings: TrainSettings,
+    seed: int,
+    on_epoch: Callable[[int, float], None] | None = None,
+) -> dict[str, Any]:
+    """Trains a network from random weights and writes it.
+
+    Networks that are not ours are given images normalised to [−1, 1], as they expect; the file records it.
+
+    Args:
+        arch: "tabor:gtsrb6", "timm:NAME" or "torchvision:NAME".
+        train: images to train on; its labels say how many classes there are.
+        test: images to measure the clean accuracy on.
+        out: the safetensors file to write.
+        settings: the training.
+        seed: of the weights and every other random draw.
+        on_epoch: called after each epoch with its number and mean loss.
+
+    Returns:
+        The record that the file carries: `clean_accuracy`, `training` and `data`.
+
+    Raises:
+        ModelError: the architecture is unknown.
+        DataError: training and test images disagree.
+        TaborError: the file cannot be written.
+    """
+    channels, height, width = train.images.shape[1:]
+    num_classes = max(len(train.class_names), int(train.labels.max()) + 1)
+    if train.images.shape[1:] != test.images.shape[1:] or int(test.labels.max()) >= num_classes:
+        raise DataError("training and test images differ in size or classes")
+    half = None if arch.startswith("tabor:") else (0.5,) * channels
+    architecture = Architecture(
+        name=arch, num_classes=num_classes, channels=channels, size=(height, width), mean=half, std=half
+    )
+    model, network = initialise(architecture, seed)
+    fit(model, train.images, train.labels, settings, seed, on_epoch)
+    record = {
+        "clean_accuracy": accuracy(model, test.images, test.labels),
+        "training": {**asdict(settings), "seed": seed},
+        "data": train.source,
+    }
+    write_model(out, network.state_dict(), architecture, record)
+    return record

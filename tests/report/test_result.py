@@ -1,0 +1,197 @@
+"""A result to disk and back, its schema, and damaged runs."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import safetensors.torch
+import torch
+
+from tabor.errors import TaborError
+from tabor.result import RESULT_FILE, TRIGGERS_FILE, ClassFinding, ScanResult, json_schema
+
+
+def test_round_trip(scan_result: ScanResult, tmp_path: Path) -> None:
+    scan_result.save(tmp_path)
+    loaded = ScanResult.load(tmp_path)
+    assert dataclasses.replace(loaded, triggers={}) == dataclasses.replace(scan_result, triggers={})
+    assert loaded.triggers.keys() == scan_result.triggers.keys()
+    for index, trigger in scan_result.triggers.items():
+        assert torch.equal(loaded.trigger(index).mask, trigger.mask)
+        assert torch.equal(loaded.trigger(index).pattern, trigger.pattern)
+
+
+def test_saving_twice_gives_the_same_bytes(scan_result: ScanResult, tmp_path: Path) -> None:
+    scan_result.save(tmp_path / "a")
+    ScanResult.load(tmp_path / "a").save(tmp_path / "b")
+    for name in (RESULT_FILE, TRIGGERS_FILE):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_result_fits_the_schema(scan_result: ScanResult, tmp_path: Path) -> None:
+    jsonschema.Draft202012Validator.check_schema(json_schema())
+    scan_result.save(tmp_path)
+    jsonschema.validate(json.loads((tmp_path / RESULT_FILE).read_text(encoding="utf-8")), json_schema())
+
+
+def test_schema_names_every_field() -> None:
+    schema = json_schema()
+    fields = {f.name for f in dataclasses.fields(ScanResult)} - {"triggers"} | {"schema_version"}
+    assert set(schema["properties"]) == set(schema["required"]) == fields
+    entry = schema["$defs"]["finding"]
+    assert (
+        set(entry["properties"])
+        == set(entry["required"])
+        == {f.name for f in dataclasses.fields(ClassFinding)}
+    )
+
+
+@pytest.mark.parametrize("key", json_schema()["required"])
+def test_schema_refuses_a_missing_key(scan_result: ScanResult, key: str) -> None:
+    stored = scan_result.to_dict()
+    del stored[key]
+    with pytest.raises(jsonschema.ValidationError, match=f"'{key}' is a required property"):
+        jsonschema.validate(stored, json_schema())
+
+
+def _set(*path: str | int, value: Any) -> Callable[[dict[str, Any]], None]:
+    def change(stored: Any) -> None:
+        for key in path[:-1]:
+            stored = stored[key]
+        stored[path[-1]] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(_set("extra", value=1), id="extra key"),
+        pytest.param(_set("model", "extra", value=1), id="extra key in model"),
+        pytest.param(_set("data", "extra", value=1), id="extra key in data"),
+        pytest.param(_set("timing", "extra", value=1), id="extra key in timing"),
+        pytest.param(_set("classes", 0, "extra", value=1), id="extra key in a class"),
+        pytest.param(_set("schema_version", value=2), id="other version"),
+        pytest.param(_set("verdict", value="safe"), id="unknown verdict"),
+        pytest.param(_set("threshold", value="2"), id="text for a number"),
+        pytest.param(_set("targets", value=[2, 2]), id="target twice"),
+        pytest.param(_set("model", "sha256", value="AB"), id="no sha256"),
+        pytest.param(_set("classes", 0, "index", value="../evil"), id="text for an index"),
+        pytest.param(_set("classes", 0, "attack_success", value=1.5), id="share above 1"),
+        pytest.param(_set("classes", 0, "mask_l1", value=None), id="null where there is a number"),
+        pytest.param(_set("classes", 0, "status", value="fine"), id="unknown status"),
+    ],
+)
+def test_schema_refuses_a_wrong_value(
+    scan_result: ScanResult, change: Callable[[dict[str, Any]], None]
+) -> None:
+    stored = copy.deepcopy(scan_result.to_dict())
+    jsonschema.validate(stored, json_schema())
+    change(stored)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(stored, json_schema())
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_to_dict_refuses_what_json_cannot_hold(scan_result: ScanResult, value: float) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        dataclasses.replace(scan_result, score=value).to_dict()
+
+
+def _edit_json(change: Callable[[dict[str, Any]], None]) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        stored = json.loads((folder / RESULT_FILE).read_text(encoding="utf-8"))
+        change(stored)
+        (folder / RESULT_FILE).write_text(json.dumps(stored), encoding="utf-8")
+
+    return damage
+
+
+def _edit_triggers(change: Callable[[dict[str, torch.Tensor]], object]) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        tensors = safetensors.torch.load_file(folder / TRIGGERS_FILE)
+        change(tensors)
+        safetensors.torch.save_file(tensors, folder / TRIGGERS_FILE)
+
+    return damage
+
+
+def _truncate(name: str) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        content = (folder / name).read_bytes()
+        (folder / name).write_bytes(content[: len(content) // 2])
+
+    return damage
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        pytest.param(_truncate(RESULT_FILE), "holds a damaged run", id="truncated json"),
+        pytest.param(_truncate(TRIGGERS_FILE), "holds a damaged run", id="truncated triggers"),
+        pytest.param(lambda f: (f / RESULT_FILE).unlink(), r"result\.json is missing", id="no json"),
+        pytest.param(lambda f: (f / TRIGGERS_FILE).unlink(), "triggers.* is missing", id="no triggers"),
+        pytest.param(
+            lambda f: (f / RESULT_FILE).write_text("[]"), "schema version None", id="json of another kind"
+        ),
+        pytest.param(
+            lambda f: (f / RESULT_FILE).write_bytes(b"\xff\xfe"), "holds a damaged run", id="not utf-8"
+        ),
+        pytest.param(_edit_json(_set("schema_version", value=99)), "schema version 99", id="other version"),
+        pytest.param(
+            _edit_json(lambda s: s.pop("reason")), "damaged run: KeyError.*reason", id="missing key"
+        ),
+        pytest.param(
+            _edit_json(_set("verdict", value="safe")), "'safe' is not a valid Verdict", id="unknown verdict"
+        ),
+        pytest.param(
+            _edit_json(_set("classes", 0, "extra", value=1)), "damaged run.*extra", id="extra key in a class"
+        ),
+        pytest.param(_edit_json(_set("classes", value=7)), "holds a damaged run", id="classes are no list"),
+        pytest.param(
+            _edit_triggers(lambda t: t.pop("mask/3")), "damaged run.*mask/3", id="a class without a trigger"
+        ),
+        pytest.param(
+            _edit_triggers(lambda t: t.update({"mask/3": torch.zeros(8, 8)})),
+            "needs a mask of shape",
+            id="mask's shape",
+        ),
+        pytest.param(
+            _edit_triggers(lambda t: t.update({"pattern/3": torch.zeros(3, 8, 9)})),
+            "one size",
+            id="pattern's size",
+        ),
+        pytest.param(
+            _edit_triggers(lambda t: t.update({"mask/3": torch.full((1, 8, 8), math.nan)})),
+            r"outside \[0, 1\]",
+            id="NaN",
+        ),
+    ],
+)
+def test_damaged_run(
+    scan_result: ScanResult, tmp_path: Path, damage: Callable[[Path], None], message: str
+) -> None:
+    scan_result.save(tmp_path)
+    damage(tmp_path)
+    with pytest.raises(TaborError, match=message):
+        ScanResult.load(tmp_path)
+
+
+def test_a_class_not_scanned(scan_result: ScanResult) -> None:
+    with pytest.raises(TaborError, match="class 9 was not scanned; scanned were 0, 1, 2, 3, 4, 5"):
+        scan_result.trigger(9)
+    with pytest.raises(TaborError, match="class 9 was not scanned"):
+        scan_result.finding(9)
+
+
+def test_most_suspicious_puts_the_unmeasured_last(scan_result: ScanResult) -> None:
+    assert [f.index for f in scan_result.most_suspicious(3)] == [2, 3, 0]
+    assert [f.index for f in scan_result.most_suspicious(99)] == [2, 3, 0, 5, 1, 4]
