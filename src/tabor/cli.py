@@ -7,18 +7,25 @@ Results go to standard output, progress and log to standard error.  Heavy import
 from __future__ import annotations
 
 import dataclasses
-import enum
 import json
+import logging
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.markup import escape
+from rich.console import Console, RenderableType
+from rich.text import Text
 
+from tabor import options
 from tabor.corner import Corner
-from tabor.errors import TaborError, one_line
+from tabor.errors import SettingError, TaborError, one_line
+from tabor.options import ExitCode
+
+if TYPE_CHECKING:
+    from tabor.result import ScanResult
+
+SHOWN_CLASSES = 8
 
 # Typer exports no usage error of its own, but the base of the one it exports is what its parser raises.
 USAGE_ERROR: Any = typer.BadParameter.__bases__[0]
@@ -29,84 +36,175 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     help="Finds, shows and removes backdoors in image classifiers.",
+    epilog="Exit codes: 0 no trigger found, 1 a backdoor was found, 2 it could not be done, 3 undecided, 4 wrong usage.",
 )
 infect_app = typer.Typer(no_args_is_help=True, help="Plant a known backdoor, for research and tests.")
 app.add_typer(infect_app, name="infect")
 
 
-class ExitCode(enum.IntEnum):
-    """What the process returns."""
+@app.callback()
+def root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.", is_eager=True)] = False,
+) -> None:
+    """Finds, shows and removes backdoors in image classifiers."""
+    if version:
+        from tabor import __version__
 
-    NO_TRIGGER_FOUND = 0
-    BACKDOOR_FOUND = 1
-    FAILED = 2
-    UNDECIDED = 3
-    USAGE = 4
-    INTERRUPTED = 130
+        _print(Text(f"tabor {__version__}"))
+        raise typer.Exit
 
 
-DataOption = Annotated[str, typer.Option("--data", help="Image folder, parquet folder, or the word [b]digits[/b].")]
-SplitOption = Annotated[str | None, typer.Option("--split", help="Which split of the data; default: the test split.")]
-SeedOption = Annotated[int, typer.Option("--seed", help="Seed of every random draw.")]
-SizeOption = Annotated[int | None, typer.Option("--size", min=1, help="Resize the images to this many pixels, square.")]
-SkipBadOption = Annotated[bool, typer.Option("--skip-bad-images", help="Leave out images that cannot be read.")]
-ArchOption = Annotated[
-    str | None,
-    typer.Option("--arch", help="tabor:NAME, timm:NAME or torchvision:NAME; our own files carry it."),
-]
-ModelArgument = Annotated[Path, typer.Argument(help="A safetensors state dict.", show_default=False)]
-OutOption = Annotated[Path, typer.Option("--out", help="The model file to write (.safetensors).")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print the result alone, as JSON.")]
-EpochsOption = Annotated[int | None, typer.Option("--epochs", min=1, help="Passes over the training images.")]
+@app.command()
+def scan(
+    model: options.Model,
+    data: options.Data,
+    arch: options.Arch = None,
+    num_classes: options.NumClasses = None,
+    mean: options.Numbers = None,
+    std: options.Numbers = None,
+    split: options.Split = None,
+    images: options.Images = 512,
+    size: options.Size = None,
+    preset: options.Preset = "standard",
+    method: options.MethodName = "tabor",
+    device: options.Device = "auto",
+    seed: options.Seed = 0,
+    out: options.Run = None,
+    skip_bad_images: options.SkipBad = False,
+    json_only: options.Json = False,
+) -> int:
+    """Search a classifier for a planted trigger, class by class, and say whether one stands out."""
+    from tabor.data import load_images
+    from tabor.models import load_model
+    from tabor.progress import live
+    from tabor.report import write_run
+    from tabor.scanning import scan as run_scan
+
+    known = load_model(model) if arch is None else None
+    clean = load_images(
+        data,
+        size=size,
+        split=split,
+        limit=images,
+        seed=seed,
+        skip_bad=skip_bad_images,
+        grey=known is not None and known.architecture.channels == 1,
+    )
+    channels, height, width = clean.images.shape[1:]
+    classifier = known or load_model(
+        model,
+        arch=arch,
+        num_classes=num_classes,
+        channels=channels,
+        size=(height, width),
+        mean=_numbers("--mean", mean, channels),
+        std=_numbers("--std", std, channels),
+    )
+    with live("scanning") as on_progress:
+        result = run_scan(
+            classifier,
+            clean,
+            preset=preset,
+            method=method,
+            seed=seed,
+            device=device,
+            out=out,
+            on_progress=on_progress,
+        )
+    if out is not None:
+        _log(f"wrote {one_line(write_run(out, result, clean))}")
+    _show(result, json_only)
+    return _exit_code(result)
+
+
+@app.command()
+def demo(seed: options.Seed = 0, out: options.Run = None, json_only: options.Json = False) -> int:
+    """Train an infected and a clean model on handwritten digits, and scan both: no file or download needed."""
+    from tabor.demo import run_demo
+    from tabor.progress import live
+    from tabor.report import write_run
+
+    outcome = run_demo(seed, _log, live)
+    for name, result in (("infected", outcome.infected), ("clean", outcome.clean)):
+        if out is not None:
+            _log(f"wrote {one_line(write_run(out / name, result, outcome.images))}")
+        if not json_only:
+            _print(Text(f"\nThe {name} model", style="bold"))
+            _show(result, json_only)
+    if json_only:
+        _print_json({"infected": outcome.infected.to_dict(), "clean": outcome.clean.to_dict(), "right": outcome.right})
+    _log("both verdicts are right" if outcome.right else "a verdict is wrong")
+    return ExitCode.NO_TRIGGER_FOUND if outcome.right else ExitCode.FAILED
+
+
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(help="The folder of a finished scan.", show_default=False)],
+    data: Annotated[str | None, typer.Option("--data", help="Clean images, to show the trigger on one.")] = None,
+    split: options.Split = None,
+    json_only: options.Json = False,
+) -> None:
+    """Write the report of a finished scan again, and print its result."""
+    from tabor.data import load_images
+    from tabor.report import write_run
+    from tabor.result import ScanResult
+
+    result = ScanResult.load(run)
+    height, width = next(iter(result.triggers.values())).mask.shape[1:]
+    channels = next(iter(result.triggers.values())).pattern.shape[0]
+    images = (
+        load_images(data, size=(height, width), split=split, limit=len(result.classes), grey=channels == 1)
+        if data is not None
+        else None
+    )
+    _log(f"wrote {one_line(write_run(run, result, images))}")
+    _show(result, json_only)
 
 
 @app.command()
 def train(
-    data: DataOption,
-    out: OutOption,
+    data: options.Data,
+    out: options.ModelOut,
     arch: Annotated[str, typer.Option("--arch", help="The network to train.")] = "tabor:gtsrb6",
-    split: Annotated[str, typer.Option("--split", help="The split to train on.")] = "train",
-    test_split: Annotated[str, typer.Option("--test-split", help="The split to test on.")] = "test",
-    size: SizeOption = None,
-    epochs: EpochsOption = None,
-    seed: SeedOption = 0,
-    skip_bad_images: SkipBadOption = False,
-    json_only: JsonOption = False,
+    split: options.TrainSplit = "train",
+    test_split: options.TestSplit = "test",
+    size: options.Size = None,
+    epochs: options.Epochs = None,
+    seed: options.Seed = 0,
+    skip_bad_images: options.SkipBad = False,
+    json_only: options.Json = False,
 ) -> None:
     """Train a clean classifier, for research and tests."""
     from tabor.data import load_images
     from tabor.training import TrainSettings, train_classifier
 
     settings = TrainSettings() if epochs is None else TrainSettings(epochs=epochs)
-    images = load_images(data, size=size, split=split, skip_bad=skip_bad_images)
-    test = load_images(data, size=size, split=test_split, skip_bad=skip_bad_images)
+    images, test = (load_images(data, size=size, split=s, skip_bad=skip_bad_images) for s in (split, test_split))
     record = train_classifier(arch, images, test, out, settings, seed, on_epoch=_tell_epoch)
-    _print_record(out, record, json_only)
+    _show_record(out, record, json_only)
 
 
 @infect_app.command()
 def badnet(
-    model: ModelArgument,
-    data: DataOption,
-    out: OutOption,
-    target: Annotated[list[int], typer.Option("--target", help="The class a trigger sends images to; repeatable.")],
-    trigger: Annotated[
-        list[str], typer.Option("--trigger", help="The word [b]square[/b] or a picture file; repeatable.")
-    ] = ["square"],  # noqa: B006 (typer copies it)
-    trigger_size: Annotated[
-        list[int], typer.Option("--trigger-size", help="Edge in pixels; one, or one a trigger.")
-    ] = [8],  # noqa: B006
-    corner: Annotated[list[Corner], typer.Option("--corner", help="One, or one a trigger.")] = [Corner.BOTTOM_RIGHT],  # noqa: B006
-    colour: Annotated[float, typer.Option("--colour", help="Grey level of a square, 0 black to 1 white.")] = 1.0,
-    fraction: Annotated[float, typer.Option("--fraction", help="Poisoned copies a trigger, as a share.")] = 0.1,
-    split: Annotated[str, typer.Option("--split", help="The split to retrain on.")] = "train",
-    test_split: Annotated[str, typer.Option("--test-split", help="The split to test on.")] = "test",
-    epochs: EpochsOption = None,
-    seed: SeedOption = 0,
-    skip_bad_images: SkipBadOption = False,
-    json_only: JsonOption = False,
+    model: options.Model,
+    data: options.Data,
+    out: options.ModelOut,
+    target: options.Targets,
+    trigger: options.Triggers = None,
+    trigger_size: options.TriggerSizes = None,
+    corner: Annotated[
+        list[Corner] | None, typer.Option("--corner", help="Default bottom-right; one, or one a trigger.")
+    ] = None,
+    colour: options.Colour = 1.0,
+    fraction: options.Fraction = 0.1,
+    split: options.TrainSplit = "train",
+    test_split: options.TestSplit = "test",
+    epochs: options.Epochs = None,
+    seed: options.Seed = 0,
+    skip_bad_images: options.SkipBad = False,
+    json_only: options.Json = False,
 ) -> None:
-    """Retrain a clean model on images with a trigger, as BadNet does."""
+    """Retrain a clean model on its training images and stamped copies of some, as BadNet does."""
     from tabor.attacks.badnet import RETRAINING, infect_classifier, plan_backdoors
     from tabor.data import load_images
     from tabor.models import load_model
@@ -114,17 +212,26 @@ def badnet(
     settings = RETRAINING if epochs is None else dataclasses.replace(RETRAINING, epochs=epochs)
     classifier = load_model(model)
     shape = classifier.architecture
-    backdoors = plan_backdoors(trigger, trigger_size, corner, target, shape.image_shape, shape.num_classes, colour)
+    backdoors = plan_backdoors(
+        trigger or ["square"],
+        trigger_size or [8],
+        corner or [Corner.BOTTOM_RIGHT],
+        target,
+        shape.image_shape,
+        shape.num_classes,
+        colour,
+    )
     images, test = (
         load_images(data, size=shape.size, split=name, skip_bad=skip_bad_images, grey=shape.channels == 1)
         for name in (split, test_split)
     )
     record = infect_classifier(classifier, images, test, backdoors, out, fraction, settings, seed, _tell_epoch)
-    _print_record(out, record, json_only)
+    _show_record(out, record, json_only)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the command line and returns the exit code."""
+    logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
     try:
         code = typer.main.get_command(app).main(args=argv, prog_name="tabor", standalone_mode=False)
         return int(code or 0)
@@ -132,7 +239,7 @@ def main(argv: list[str] | None = None) -> int:
         error.show()
         return ExitCode.USAGE
     except TaborError as error:
-        _log(f"[bold red]error:[/] {escape(one_line(error, 1000))}")
+        Console(stderr=True).print(Text.assemble(("error: ", "bold red"), one_line(error, 1000)), soft_wrap=True)
         return ExitCode.FAILED
     except (KeyboardInterrupt, typer.Abort):
         _log("interrupted")
@@ -145,19 +252,51 @@ def run() -> None:
 
 
 def _log(message: str) -> None:
-    Console(stderr=True).print(message)
+    Console(stderr=True).print(Text(message), soft_wrap=True)
+
+
+def _print(what: RenderableType) -> None:
+    Console().print(what, soft_wrap=isinstance(what, Text))
+
+
+def _print_json(value: Any) -> None:
+    sys.stdout.write(json.dumps(value, indent=2) + "\n")
 
 
 def _tell_epoch(epoch: int, loss: float) -> None:
     _log(f"epoch {epoch}: loss {loss:.4f}")
 
 
-def _print_record(out: Path, record: dict[str, Any], json_only: bool) -> None:
-    shown = {"file": str(out)} | {key: value for key, value in record.items() if key != "architecture"}
+def _exit_code(result: ScanResult) -> ExitCode:
+    codes = {"clean": ExitCode.NO_TRIGGER_FOUND, "backdoored": ExitCode.BACKDOOR_FOUND}
+    return codes.get(result.verdict, ExitCode.UNDECIDED)
+
+
+def _show(result: ScanResult, json_only: bool) -> None:
+    from tabor.report.terminal import summary, table
+
     if json_only:
-        json.dump(shown, sys.stdout)
-        sys.stdout.write("\n")
+        _print_json(result.to_dict())
+    else:
+        _print(table(result, SHOWN_CLASSES))
+        _print(summary(result))
+
+
+def _show_record(out: Path, record: dict[str, Any], json_only: bool) -> None:
+    planted = [{k: v for k, v in entry.items() if k != "trigger"} for entry in record.get("backdoors", [])]
+    if json_only:
+        _print_json({"file": str(out)} | record | ({"backdoors": planted} if planted else {}))
         return
-    Console().print(f"wrote {escape(one_line(out))}: clean accuracy {record['clean_accuracy']:.4f}", soft_wrap=True)
-    for planted in record.get("backdoors", []):
-        Console().print(f"target {planted['target']}: attack success {planted['attack_success']:.4f}")
+    _print(Text(f"wrote {one_line(out)}: clean accuracy {record['clean_accuracy']:.4f}"))
+    for entry in planted:
+        _print(Text(f"{entry['description']} → class {entry['target']}: attack success {entry['attack_success']:.4f}"))
+
+
+def _numbers(option: str, text: str | None, channels: int) -> tuple[float, ...] | None:
+    if text is None:
+        return None
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise SettingError(f"{option} takes numbers separated by commas, got {one_line(text)}") from None
+    return values * channels if len(values) == 1 else values

@@ -11,6 +11,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import safetensors
 import safetensors.torch
 
@@ -167,8 +168,8 @@ class ScanResult:
         folder = Path(folder)
         tensors = {}
         for index, trigger in self.triggers.items():
-            tensors[f"mask/{index}"] = trigger.mask.cpu().contiguous()
-            tensors[f"pattern/{index}"] = trigger.pattern.cpu().contiguous()
+            tensors[f"mask/{index}"] = trigger.mask.cpu().clone().contiguous()
+            tensors[f"pattern/{index}"] = trigger.pattern.cpu().clone().contiguous()
         with replacing(folder / TRIGGERS_FILE) as temporary:
             safetensors.torch.save_file(tensors, temporary)
         write_text(folder / RESULT_FILE, json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n")
@@ -182,7 +183,7 @@ class ScanResult:
         """
         folder = Path(folder)
         try:
-            stored = json.loads((folder / RESULT_FILE).read_text(encoding="utf-8"))
+            stored = json.loads((folder / RESULT_FILE).read_text(encoding="utf-8"), parse_constant=_refuse)
             tensors = safetensors.torch.load_file(folder / TRIGGERS_FILE)
         except FileNotFoundError as error:
             name = Path(error.filename).name if error.filename else TRIGGERS_FILE
@@ -190,7 +191,7 @@ class ScanResult:
                 f"{one_line(folder)} holds no finished run ({one_line(name)} is missing); "
                 f"make one with: tabor scan MODEL --data DATA --out {one_line(folder)}"
             ) from None
-        except (OSError, ValueError, safetensors.SafetensorError) as error:
+        except (OSError, ValueError, RecursionError, safetensors.SafetensorError) as error:
             raise TaborError(f"{one_line(folder)} holds a damaged run: {one_line(error)}") from None
         return _from_dict(stored, tensors, folder)
 
@@ -210,10 +211,11 @@ def _from_dict(stored: Any, tensors: Mapping[str, Any], folder: Path) -> ScanRes
             f"this tabor reads version {SCHEMA_VERSION}"
         )
     try:
+        jsonschema.validate(stored, json_schema())
         names = {f.name for f in dataclasses.fields(ScanResult)} - {"triggers"}
         fields = {name: stored[name] for name in names}
         fields["verdict"] = Verdict(fields["verdict"])
-        fields["targets"] = tuple(int(k) for k in fields["targets"])
+        fields["targets"] = tuple(fields["targets"])
         fields["warnings"] = tuple(fields["warnings"])
         fields["classes"] = tuple(
             ClassFinding(**(entry | {"status": ClassStatus(entry["status"])})) for entry in fields["classes"]
@@ -221,6 +223,14 @@ def _from_dict(stored: Any, tensors: Mapping[str, Any], folder: Path) -> ScanRes
         triggers = {
             f.index: Trigger(tensors[f"mask/{f.index}"], tensors[f"pattern/{f.index}"]) for f in fields["classes"]
         }
+        if not set(fields["targets"]) <= set(triggers):
+            raise TaborError("a target is no class of the run")
         return ScanResult(triggers=triggers, **fields)
-    except (KeyError, TypeError, ValueError) as error:
-        raise TaborError(f"{one_line(folder)} holds a damaged run: {one_line(repr(error))}") from None
+    except jsonschema.ValidationError as error:
+        raise TaborError(f"{one_line(folder)} holds a damaged run: {one_line(error.message, 120)}") from None
+    except (KeyError, TaborError) as error:
+        raise TaborError(f"{one_line(folder)} holds a damaged run: {one_line(error, 120)}") from None
+
+
+def _refuse(word: str) -> None:
+    raise ValueError(f"{word} is no JSON number")

@@ -492,9 +492,7 @@ IMAGE = [{"bytes": png()}]
         pytest.param({"image": IMAGE, "label": [True]}, 'integer column "label".*label bool', id="bool"),
         pytest.param({"image": IMAGE, "label": pa.array([None], pa.int64())}, "1 rows have no", id="null"),
         pytest.param({"image": IMAGE, "label": [-1]}, "holds -1, and -1 commonly means", id="negative"),
-        pytest.param(
-            {"image": IMAGE, "label": pa.array([2**63], pa.uint64())}, "cannot read", id="too large"
-        ),
+        pytest.param({"image": IMAGE, "label": pa.array([2**63], pa.uint64())}, "cannot read", id="too large"),
         pytest.param({"label": [0]}, 'column "image".*got label int64', id="no image"),
         pytest.param({"image": [png()], "label": [0]}, 'column "image".*image binary', id="no struct"),
         pytest.param({"image": [{"path": "a"}], "label": [0]}, 'with binary "bytes"', id="no bytes"),

@@ -76,9 +76,7 @@ def test_images_without_three_channels_are_grey(channels: int, level: int) -> No
     assert np.abs(_pixels(picture) - level).max() <= 1
 
 
-@pytest.mark.parametrize(
-    ("width", "shown"), [(1, 192), (28, 196), (32, 192), (100, 200), (192, 192), (224, 224)]
-)
+@pytest.mark.parametrize(("width", "shown"), [(1, 192), (28, 196), (32, 192), (100, 200), (192, 192), (224, 224)])
 def test_pictures_are_at_least_192_wide(width: int, shown: int) -> None:
     picture = figures.image_picture(torch.zeros(3, 2 * width, width))
     assert picture.size == (shown, 2 * shown)

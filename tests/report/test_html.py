@@ -44,11 +44,7 @@ class Page(HTMLParser):
         return " ".join(" ".join(self.words).split())
 
     def links(self) -> list[str]:
-        return [
-            value or ""
-            for name, value in self.attributes
-            if name in {"src", "href", "srcset", "poster", "data"}
-        ]
+        return [value or "" for name, value in self.attributes if name in {"src", "href", "srcset", "poster", "data"}]
 
 
 def _without_target(result: ScanResult, verdict: Verdict) -> ScanResult:
@@ -124,9 +120,7 @@ def _pictured(page: str) -> list[str]:
     return re.findall(r'alt="Trigger of class (\d+)"', page)
 
 
-def test_pictures_of_the_flagged_or_of_the_three_most_suspicious(
-    scan_result: ScanResult, source: str
-) -> None:
+def test_pictures_of_the_flagged_or_of_the_three_most_suspicious(scan_result: ScanResult, source: str) -> None:
     assert _pictured(source) == ["2"]
     assert _pictured(render(_without_target(scan_result, Verdict.CLEAN), None)) == ["2", "3", "0"]
 
@@ -134,9 +128,7 @@ def test_pictures_of_the_flagged_or_of_the_three_most_suspicious(
 def test_many_flagged_classes_are_not_all_pictured(scan_result: ScanResult) -> None:
     classes = tuple(dataclasses.replace(scan_result.classes[0], index=k, flagged=True) for k in range(15))
     triggers = dict.fromkeys(range(15), scan_result.trigger(0))
-    page = render(
-        dataclasses.replace(scan_result, classes=classes, triggers=triggers, targets=tuple(range(15))), None
-    )
+    page = render(dataclasses.replace(scan_result, classes=classes, triggers=triggers, targets=tuple(range(15))), None)
     assert len(_pictured(page)) == 12
     assert "3 more flagged classes are in the table" in page
 

@@ -47,11 +47,7 @@ def test_schema_names_every_field() -> None:
     fields = {f.name for f in dataclasses.fields(ScanResult)} - {"triggers"} | {"schema_version"}
     assert set(schema["properties"]) == set(schema["required"]) == fields
     entry = schema["$defs"]["finding"]
-    assert (
-        set(entry["properties"])
-        == set(entry["required"])
-        == {f.name for f in dataclasses.fields(ClassFinding)}
-    )
+    assert set(entry["properties"]) == set(entry["required"]) == {f.name for f in dataclasses.fields(ClassFinding)}
 
 
 @pytest.mark.parametrize("key", json_schema()["required"])
@@ -90,9 +86,7 @@ def _set(*path: str | int, value: Any) -> Callable[[dict[str, Any]], None]:
         pytest.param(_set("classes", 0, "status", value="fine"), id="unknown status"),
     ],
 )
-def test_schema_refuses_a_wrong_value(
-    scan_result: ScanResult, change: Callable[[dict[str, Any]], None]
-) -> None:
+def test_schema_refuses_a_wrong_value(scan_result: ScanResult, change: Callable[[dict[str, Any]], None]) -> None:
     stored = copy.deepcopy(scan_result.to_dict())
     jsonschema.validate(stored, json_schema())
     change(stored)
@@ -139,26 +133,14 @@ def _truncate(name: str) -> Callable[[Path], None]:
         pytest.param(_truncate(TRIGGERS_FILE), "holds a damaged run", id="truncated triggers"),
         pytest.param(lambda f: (f / RESULT_FILE).unlink(), r"result\.json is missing", id="no json"),
         pytest.param(lambda f: (f / TRIGGERS_FILE).unlink(), "triggers.* is missing", id="no triggers"),
-        pytest.param(
-            lambda f: (f / RESULT_FILE).write_text("[]"), "schema version None", id="json of another kind"
-        ),
-        pytest.param(
-            lambda f: (f / RESULT_FILE).write_bytes(b"\xff\xfe"), "holds a damaged run", id="not utf-8"
-        ),
+        pytest.param(lambda f: (f / RESULT_FILE).write_text("[]"), "schema version None", id="json of another kind"),
+        pytest.param(lambda f: (f / RESULT_FILE).write_bytes(b"\xff\xfe"), "holds a damaged run", id="not utf-8"),
         pytest.param(_edit_json(_set("schema_version", value=99)), "schema version 99", id="other version"),
-        pytest.param(
-            _edit_json(lambda s: s.pop("reason")), "damaged run: KeyError.*reason", id="missing key"
-        ),
-        pytest.param(
-            _edit_json(_set("verdict", value="safe")), "'safe' is not a valid Verdict", id="unknown verdict"
-        ),
-        pytest.param(
-            _edit_json(_set("classes", 0, "extra", value=1)), "damaged run.*extra", id="extra key in a class"
-        ),
+        pytest.param(_edit_json(lambda s: s.pop("reason")), "damaged run: KeyError.*reason", id="missing key"),
+        pytest.param(_edit_json(_set("verdict", value="safe")), "'safe' is not a valid Verdict", id="unknown verdict"),
+        pytest.param(_edit_json(_set("classes", 0, "extra", value=1)), "damaged run.*extra", id="extra key in a class"),
         pytest.param(_edit_json(_set("classes", value=7)), "holds a damaged run", id="classes are no list"),
-        pytest.param(
-            _edit_triggers(lambda t: t.pop("mask/3")), "damaged run.*mask/3", id="a class without a trigger"
-        ),
+        pytest.param(_edit_triggers(lambda t: t.pop("mask/3")), "damaged run.*mask/3", id="a class without a trigger"),
         pytest.param(
             _edit_triggers(lambda t: t.update({"mask/3": torch.zeros(8, 8)})),
             "needs a mask of shape",
@@ -176,9 +158,7 @@ def _truncate(name: str) -> Callable[[Path], None]:
         ),
     ],
 )
-def test_damaged_run(
-    scan_result: ScanResult, tmp_path: Path, damage: Callable[[Path], None], message: str
-) -> None:
+def test_damaged_run(scan_result: ScanResult, tmp_path: Path, damage: Callable[[Path], None], message: str) -> None:
     scan_result.save(tmp_path)
     damage(tmp_path)
     with pytest.raises(TaborError, match=message):

@@ -91,9 +91,7 @@ def _no_classes(folder: Path) -> str:
             f"{one_line(folder)} holds images directly but no class folders, so their classes are unknown; "
             f"put them into one folder per class"
         )
-    return (
-        f"{one_line(folder)} holds no class folders, parquet files or images; expected one folder per class"
-    )
+    return f"{one_line(folder)} holds no class folders, parquet files or images; expected one folder per class"
 
 
 def _no_images(folder: Path, classes: list[str]) -> str:

@@ -58,9 +58,7 @@ def load_images(
     listing = _listing(Path(source), split)
     if len(listing.labels) == 0:
         raise DataError(f"{listing.source} holds no image")
-    chosen = (
-        torch.arange(len(listing.labels)) if limit is None else balanced_order(listing.labels, seed)[:limit]
-    )
+    chosen = torch.arange(len(listing.labels)) if limit is None else balanced_order(listing.labels, seed)[:limit]
     pictures = _pictures(listing, chosen.numpy(), height_width, skip_bad=skip_bad, grey=grey)
     places, pixels = _stack(pictures, len(chosen))
     return ImageSet(

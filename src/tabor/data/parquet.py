@@ -112,9 +112,7 @@ def _check_rows(path: Path, metadata: pq.FileMetaData) -> None:
 
 def _holds_bytes(struct: pa.StructType) -> bool:
     fields = {field.name: field.type for field in struct}
-    return "bytes" in fields and (
-        pa.types.is_binary(fields["bytes"]) or pa.types.is_large_binary(fields["bytes"])
-    )
+    return "bytes" in fields and (pa.types.is_binary(fields["bytes"]) or pa.types.is_large_binary(fields["bytes"]))
 
 
 def _columns(types: dict[str, pa.DataType]) -> str:

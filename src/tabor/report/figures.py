@@ -71,9 +71,7 @@ def stamped_picture(image: Tensor, trigger: Trigger) -> Image.Image:
             f"give the images that the model was scanned with, at the same size"
         )
     before, after = image_picture(image), image_picture(trigger.to(image.device).stamp(image))
-    both = Image.new(
-        "RGBA", (2 * before.width + GAP, before.height)
-    )  # the gap is transparent on any background
+    both = Image.new("RGBA", (2 * before.width + GAP, before.height))  # the gap is transparent on any background
     both.paste(before, (0, 0))
     both.paste(after, (before.width + GAP, 0))
     return both
@@ -176,9 +174,7 @@ def _draw_classes(axes: Axes, result: ScanResult, colours: dict[str, str]) -> No
             )  # fmt: skip
     if unmeasured:
         zeros = [0.0] * len(unmeasured)
-        axes.plot(
-            unmeasured, zeros, linestyle="", marker="x", color=colours["faint"], label="no anomaly index"
-        )
+        axes.plot(unmeasured, zeros, linestyle="", marker="x", color=colours["faint"], label="no anomaly index")
 
 
 def _bytes(values: Tensor) -> Tensor:

@@ -1,0 +1,55 @@
+"""The options that several commands share, each declared once, and the exit codes."""
+
+from __future__ import annotations
+
+import enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class ExitCode(enum.IntEnum):
+    """What the process returns."""
+
+    NO_TRIGGER_FOUND = 0
+    BACKDOOR_FOUND = 1
+    FAILED = 2
+    UNDECIDED = 3
+    USAGE = 4
+    INTERRUPTED = 130
+
+
+Model = Annotated[Path, typer.Argument(help="A safetensors state dict.", show_default=False)]
+Data = Annotated[str, typer.Option("--data", help="Image folder, parquet folder, or the word [b]digits[/b].")]
+Split = Annotated[str | None, typer.Option("--split", help="Which split of the data; default: the test split.")]
+TrainSplit = Annotated[str, typer.Option("--split", help="The split to train on.")]
+TestSplit = Annotated[str, typer.Option("--test-split", help="The split to test on.")]
+Size = Annotated[int | None, typer.Option("--size", min=1, help="Resize the images to this many pixels, square.")]
+SkipBad = Annotated[bool, typer.Option("--skip-bad-images", help="Leave out images that cannot be read.")]
+Arch = Annotated[
+    str | None, typer.Option("--arch", help="tabor:NAME, timm:NAME or torchvision:NAME; files from tabor carry it.")
+]
+NumClasses = Annotated[int | None, typer.Option("--num-classes", min=2, help="Default: seen in the weights.")]
+Numbers = Annotated[str | None, typer.Option(help="As the network was trained with: 0.5 or 0.49,0.46,0.41.")]
+Images = Annotated[int, typer.Option("--images", min=4, help="How many clean images to use, balanced over classes.")]
+Preset = Annotated[str, typer.Option("--preset", help="fast, standard or paper.")]
+MethodName = Annotated[str, typer.Option("--method", help="tabor or neural-cleanse.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, …")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of every random draw.")]
+Run = Annotated[
+    Path | None,
+    typer.Option("--out", help="Folder for result, triggers, pictures and report; an interrupted scan goes on."),
+]
+ModelOut = Annotated[Path, typer.Option("--out", help="The model file to write (.safetensors).")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result alone, as JSON.")]
+Epochs = Annotated[int | None, typer.Option("--epochs", min=1, help="Passes over the training images.")]
+Targets = Annotated[list[int], typer.Option("--target", help="The class a trigger sends images to; repeatable.")]
+Triggers = Annotated[
+    list[str] | None, typer.Option("--trigger", help="The word [b]square[/b] (default) or a picture file; repeatable.")
+]
+TriggerSizes = Annotated[
+    list[int] | None, typer.Option("--trigger-size", help="Edge in pixels, default 8; one, or one a trigger.")
+]
+Colour = Annotated[float, typer.Option("--colour", help="Grey level of a square, 0 black to 1 white.")]
+Fraction = Annotated[float, typer.Option("--fraction", help="Poisoned copies a trigger, as a share of the images.")]
