@@ -36,7 +36,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     help="Finds, shows and removes backdoors in image classifiers.",
-    epilog="Exit codes: 0 no trigger found, 1 a backdoor was found, 2 it could not be done, 3 undecided, 4 wrong usage.",
+    epilog="Exit codes: 0 no trigger found, 1 backdoor found, 2 it could not be done, 3 undecided, 4 wrong usage.",
 )
 infect_app = typer.Typer(no_args_is_help=True, help="Plant a known backdoor, for research and tests.")
 app.add_typer(infect_app, name="infect")

@@ -59,9 +59,9 @@ class ClassFinding:
         mask_l1: the sum of the mask, in pixels.
         attack_success: share of images of other classes that the trigger sends here, in [0, 1] (acc_att).
         crop_accuracy: share of images classified rightly with the trigger's place blacked out (acc_crop).
-        explanation_accuracy: estimated chance that the trigger alone is classified as this class (acc_exp).
-        sparsity: share of the image that the trigger covers, in [0, 1] (Eq. 8, first term).
-        smoothness: s(F) / (d·(d−1)) of the trigger's shape F, not negative (Eq. 8, second term).
+        explanation_accuracy: 1 where the trigger alone on black is classified as this class, else 0 (acc_exp).
+        sparsity: ‖M‖₁/d², the share of the image that the trigger covers, in [0, 1] (Eq. 8, first term).
+        smoothness: s(M)/(d·(d−1)), not negative (Eq. 8, second term).
         steps: optimiser steps spent.
     """
 

@@ -248,8 +248,8 @@ def _warnings(clean_accuracy: float, images: ImageSet, targets: Sequence[int], n
     told = []
     if clean_accuracy < LOW_ACCURACY:
         told.append(
-            f"the model is right on only {clean_accuracy:.0%} of the clean images: the preprocessing, the labels or the "
-            f"images are probably not those it was trained for, and the verdict means little"
+            f"the model is right on only {clean_accuracy:.0%} of the clean images: the preprocessing, the labels or "
+            f"the images are probably not those it was trained for, and the verdict means little"
         )
     present = len(torch.unique(images.labels))
     if present < num_classes:

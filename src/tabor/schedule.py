@@ -24,10 +24,10 @@ class AugmentationSettings:
         largest: nor rises above this.
     """
 
-    initial: float = 1.0
-    step: float = 1.5
+    initial: float = 0.1
+    step: float = 1.3
     success: float = 0.95
-    smallest: float = 1e-3
+    smallest: float = 0.1
     largest: float = 1e4
 
     def __post_init__(self) -> None:

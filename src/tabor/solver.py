@@ -39,15 +39,15 @@ class SolverSettings:
         group_images: classes are searched in groups of about this many images a step.
     """
 
-    steps: int = 240
-    batch_size: int = 16
-    round_steps: int = 10
-    learning_rate: float = 0.1
+    steps: int = 320
+    batch_size: int = 8
+    round_steps: int = 5
+    learning_rate: float = 0.2
     betas: tuple[float, float] = (0.5, 0.9)
     initial_mask: float = 0.1
     success: float = 0.95
     stability: StabilitySettings = field(default_factory=StabilitySettings)
-    smallest_steps: int = 120
+    smallest_steps: int = 200
     group_images: int = 256
 
     def __post_init__(self) -> None:

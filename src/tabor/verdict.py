@@ -153,11 +153,8 @@ def _conclude(
             f"a working trigger was found for only {scored} of {classes} classes, too few to compare",
         )
     if targets:
-        noun = "class stands" if len(targets) == 1 else "classes stand"
-        return (
-            Verdict.BACKDOORED,
-            f"{len(targets)} of {classes} {noun} out by a trigger far smaller than the others need",
-        )
+        which = "one class stands" if len(targets) == 1 else f"{len(targets)} classes stand"
+        return Verdict.BACKDOORED, f"{which} out among {classes} by a trigger far smaller than the others need"
     if unfinished > settings.undecided_share * classes:
         return Verdict.UNDECIDED, f"the search did not come to its end for {unfinished} of {classes} classes"
     return Verdict.CLEAN, f"no class of {classes} stands out by its trigger"

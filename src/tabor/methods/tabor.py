@@ -1,4 +1,4 @@
-"""The paper's method: Neural Cleanse's objective with four regularisers, and a quality measure.  [§4, Eq. 2–8, 10, 11]"""
+"""The paper's method: an objective with four regularisers, and a quality measure.  [§4, Eq. 2–8, 10, 11]"""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ from tabor.methods.base import Batch, Objective
 from tabor.schedule import AugmentationSettings, augment
 from tabor.trigger import crop, isolate, stamp
 from tabor.verdict import OutlierSettings
+
+SMALLEST_MASK = 0.01
+"""In pixels; keeps the logarithm of an empty mask finite."""
 
 
 def elastic_net(values: Tensor) -> Tensor:
@@ -108,6 +111,23 @@ def quality_paper(evidence: Evidence) -> float:
     return sum(map(math.log, measures)) - sum(map(math.log, accuracies))
 
 
+def quality_robust(evidence: Evidence) -> float:
+    """Eq. 8 made to stay finite and to grade: log(‖M‖₁/d²) − log p_att − log p_crop − log p_exp.
+
+    Differs from the paper in three ways (measured in docs/paper-notes.md).  The size is the mask's own mass: F of
+    Eq. 8 misses a black trigger, and counts every pixel of a mask that is never exactly 0.  Each accuracy of s
+    successes in n trials is (s+1)/(n+2), Laplace's estimate: never 0 or 1, and for the one image of acc_exp worth no
+    more than log 2.  s(F) is left out: it follows the size and adds more spread than distance.
+    """
+    trials = (
+        (evidence.attacked, evidence.attacked_of),
+        (evidence.cropped_right, evidence.cropped_of),
+        (evidence.explained, evidence.explained_of),
+    )
+    size = max(evidence.mask_l1, SMALLEST_MASK) / evidence.pixels
+    return math.log(size) - sum(math.log((right + 1) / (of + 2)) for right, of in trials)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Lambdas:
     """λ1 to λ6 of Eq. 10, for masks and patterns in [0, 1]; a weight of 0 means that the term is not evaluated.
@@ -122,9 +142,9 @@ class Lambdas:
     """
 
     mask_size: float = 1e-2
-    pattern_size: float = 1e-3
+    pattern_size: float = 1e-4
     mask_smoothness: float = 1e-2
-    pattern_smoothness: float = 1e-3
+    pattern_smoothness: float = 1e-4
     crop: float = 1e-2
     explanation: float = 1e-2
 
@@ -223,8 +243,3 @@ class Tabor:
 
 def _weighted(weight: float, term: Any, like: Tensor) -> Tensor:
     return weight * term() if weight else like.new_zeros(len(like))
-
-
-def quality_robust(evidence: Evidence) -> float:
-    """placeholder"""
-    return math.log(max(evidence.mask_l1, 1e-3))

@@ -1,0 +1,63 @@
+"""How good a scan was where the true trigger is known: of the restored trigger, and of the verdict.  [Eq. 9, §5.2.2]"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """How well a restored mask covers the true one (Eq. 9).
+
+    Attributes:
+        precision: share of the restored mask that lies in the true one, in [0, 1]; 0 for an empty mask.
+        recall: share of the true mask that was restored, in [0, 1]; 0 for an empty mask.
+        f1: their harmonic mean; 0 where both are 0 (the paper's table has NaN there).
+    """
+
+    precision: float
+    recall: float
+    f1: float
+
+
+def fidelity(restored: Tensor, true: Tensor) -> Fidelity:
+    """Compares a restored mask with the true one, both (1, H, W) in [0, 1] (Eq. 9)."""
+    overlap = float((restored * true).sum())
+    restored_size, true_size = float(restored.sum()), float(true.sum())
+    precision = overlap / restored_size if restored_size else 0.0
+    recall = overlap / true_size if true_size else 0.0
+    both = precision + recall
+    return Fidelity(precision, recall, 2 * precision * recall / both if both else 0.0)
+
+
+class Correctness(enum.Enum):
+    """The four symbols of §5.2.2."""
+
+    SUCCESS = "●"
+    """Every planted target reported and nothing else; for a clean model, nothing reported."""
+    SUCCESS_WITH_ERRORS = "⦿"
+    """A planted target reported, and classes that are none."""
+    INCORRECT = "⊖"
+    """Only classes reported that are no planted target."""
+    FAILURE = "○"
+    """A planted backdoor not reported, or something reported for a clean model."""
+
+
+def correctness(reported: Collection[int], planted: Collection[int]) -> Correctness:
+    """Returns the symbol for the classes reported and the classes that are planted targets (none: a clean model).
+
+    Where several backdoors are planted, a report that misses one of them counts by what it does name: the paper has
+    no symbol for it.
+    """
+    hits, extras = set(reported) & set(planted), set(reported) - set(planted)
+    if not reported:
+        return Correctness.FAILURE if planted else Correctness.SUCCESS
+    if not planted:
+        return Correctness.FAILURE
+    if not hits:
+        return Correctness.INCORRECT
+    return Correctness.SUCCESS_WITH_ERRORS if extras else Correctness.SUCCESS
