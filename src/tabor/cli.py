@@ -75,12 +75,12 @@ def scan(
 ) -> int:
     """Search a classifier for a planted trigger, class by class, and say whether one stands out."""
     from tabor.data import load_images
-    from tabor.models import load_model
+    from tabor.models import find_architecture, load_model
     from tabor.progress import live
     from tabor.report import write_run
     from tabor.scanning import scan as run_scan
 
-    known = load_model(model) if arch is None else None
+    known = find_architecture(model) if arch is None else None
     clean = load_images(
         data,
         size=size,
@@ -88,15 +88,15 @@ def scan(
         limit=images,
         seed=seed,
         skip_bad=skip_bad_images,
-        grey=known is not None and known.architecture.channels == 1,
+        grey=known is not None and known.channels == 1,
     )
     channels, height, width = clean.images.shape[1:]
-    classifier = known or load_model(
+    classifier = load_model(
         model,
         arch=arch,
         num_classes=num_classes,
-        channels=channels,
-        size=(height, width),
+        channels=None if known else channels,
+        size=None if known else (height, width),
         mean=_numbers("--mean", mean, channels),
         std=_numbers("--std", std, channels),
     )

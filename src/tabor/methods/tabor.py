@@ -19,8 +19,11 @@ from tabor.schedule import AugmentationSettings, augment
 from tabor.trigger import crop, isolate, stamp
 from tabor.verdict import OutlierSettings
 
+ENDLESS = 1e6
+"""Stands for infinity in Eq. 8, so that medians exist and the score can be stored."""
+
 SMALLEST_MASK = 0.01
-"""In pixels; keeps the logarithm of an empty mask finite."""
+"""In pixels; keeps the logarithms of an empty mask and of a constant one finite."""
 
 
 def elastic_net(values: Tensor) -> Tensor:
@@ -94,7 +97,7 @@ def r4(logits: Tensor, targets: Tensor, weight: float) -> Tensor:
 
 
 def quality_paper(evidence: Evidence) -> float:
-    """A(M_t, Δ_t) of Eq. 8 at its word; −log 0 is +∞ and log 0 is −∞, and the first wins.
+    """A(M_t, Δ_t) of Eq. 8 at its word; −log 0 is endlessly large, log 0 endlessly small, and the first wins.
 
     The explanation is one image, so its accuracy is 0 or 1.
     """
@@ -104,20 +107,20 @@ def quality_paper(evidence: Evidence) -> float:
         evidence.explained / max(evidence.explained_of, 1),
     )
     if min(accuracies) == 0:
-        return math.inf
+        return ENDLESS
     measures = (evidence.shape_pixels / evidence.pixels, evidence.shape_smoothness / evidence.edges)
     if min(measures) == 0:
-        return -math.inf
+        return -ENDLESS
     return sum(map(math.log, measures)) - sum(map(math.log, accuracies))
 
 
 def quality_robust(evidence: Evidence) -> float:
-    """Eq. 8 made to stay finite and to grade: log(‖M‖₁/d²) − log p_att − log p_crop − log p_exp.
+    """Eq. 8 made to stay finite and to grade: log(‖M‖₁/d²) + log(s(M)/(d(d−1))) − log p_att − log p_crop − log p_exp.
 
-    Differs from the paper in three ways (measured in docs/paper-notes.md).  The size is the mask's own mass: F of
-    Eq. 8 misses a black trigger, and counts every pixel of a mask that is never exactly 0.  Each accuracy of s
+    Differs from the paper in two ways (measured in docs/paper-notes.md).  Size and smoothness are the mask's own: F
+    of Eq. 8 misses a black trigger, and counts every pixel of a mask that is never exactly 0.  Each accuracy of s
     successes in n trials is (s+1)/(n+2), Laplace's estimate: never 0 or 1, and for the one image of acc_exp worth no
-    more than log 2.  s(F) is left out: it follows the size and adds more spread than distance.
+    more than log 2.
     """
     trials = (
         (evidence.attacked, evidence.attacked_of),
@@ -125,7 +128,8 @@ def quality_robust(evidence: Evidence) -> float:
         (evidence.explained, evidence.explained_of),
     )
     size = max(evidence.mask_l1, SMALLEST_MASK) / evidence.pixels
-    return math.log(size) - sum(math.log((right + 1) / (of + 2)) for right, of in trials)
+    scatter = max(evidence.mask_smoothness, SMALLEST_MASK) / evidence.edges
+    return math.log(size * scatter) - sum(math.log((right + 1) / (of + 2)) for right, of in trials)
 
 
 @dataclass(frozen=True, kw_only=True)

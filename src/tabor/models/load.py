@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tabor.errors import ModelError, one_line
 from tabor.files import sha256
 from tabor.models.build import Architecture, build
-from tabor.models.safetensors_file import read_weights, recorded_architecture
+from tabor.models.safetensors_file import read_record, read_weights, recorded_architecture
 
 PROBE_CLASSES = 1009
 """A class count that no layer width of a real network equals, to see which dimensions depend on it."""
@@ -87,8 +87,8 @@ def load_model(
         ModelError: no such file, no safetensors file, an unknown architecture, or weights that do not fit it.
     """
     path = Path(path)
-    weights, record = read_weights(path)
-    recorded = None if arch is not None else recorded_architecture(record, path)
+    weights, record = read_weights(path), read_record(path) if arch is None else {}
+    recorded = recorded_architecture(record, path)
     if recorded is None and arch is None:
         raise ModelError(
             f"{one_line(path)} does not say which network its weights belong to; "
@@ -102,6 +102,15 @@ def load_model(
         probe = Architecture(name=str(arch), **({"num_classes": PROBE_CLASSES} | changes))
         architecture = probe if num_classes else dataclasses.replace(probe, num_classes=_count_classes(probe, weights))
     return LoadedModel(architecture, weights, path.name, sha256(path), record)
+
+
+def find_architecture(path: str | Path) -> Architecture | None:
+    """Returns the architecture that a file says it has, or None; reads no weights.
+
+    Raises:
+        ModelError: no such file, no safetensors file, or a record that makes no sense.
+    """
+    return recorded_architecture(read_record(Path(path)), Path(path))
 
 
 def _count_classes(probe: Architecture, weights: Mapping[str, Tensor]) -> int:

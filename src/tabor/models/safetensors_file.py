@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,24 +24,38 @@ from tabor.models.build import Architecture
 METADATA_KEY = "tabor"
 
 
-def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Returns the file's tensors, and our JSON record (empty where the file carries none).
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Returns the file's tensors.
+
+    Raises:
+        ModelError: the file is missing or is no safetensors file.
+    """
+    with _opened(path) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Returns the file's JSON record, empty where it carries none; reads no weights.
 
     Raises:
         ModelError: the file is missing or is no safetensors file, or its record is no JSON object.
     """
+    with _opened(path) as file:
+        return _record(file.metadata() or {}, path)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     if not path.is_file():
         raise ModelError(f"there is no model file {one_line(path)}")
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-    except (OSError, ValueError, safetensors.SafetensorError) as error:
+            yield file
+    except (OSError, safetensors.SafetensorError) as error:
         raise ModelError(
             f"{one_line(path)} is no safetensors file ({one_line(error, 120)}); "
             f"this version of tabor reads safetensors state dicts only"
         ) from None
-    return weights, _record(metadata, path)
 
 
 def _record(metadata: Mapping[str, str], path: Path) -> dict[str, Any]:

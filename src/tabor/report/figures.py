@@ -139,7 +139,7 @@ def anomaly_chart(result: ScanResult, *, dark: bool = False) -> bytes:
     _draw_classes(axes, result, colours)
     axes.axhline(result.threshold, color=colours["ink"], linewidth=1, linestyle="--")
     axes.annotate(
-        f"threshold {result.threshold:g}", (1, result.threshold), xycoords=("axes fraction", "data"),
+        f"threshold {result.threshold:.2f}", (1, result.threshold), xycoords=("axes fraction", "data"),
         xytext=(-3, 3), textcoords="offset points", ha="right", color=colours["ink"], fontsize=9,
     )  # fmt: skip
     axes.set_xlabel("class index", color=colours["ink"])

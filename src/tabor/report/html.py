@@ -135,7 +135,7 @@ def _facts(result: ScanResult) -> dict[str, Facts]:
         "Settings": [
             ("method", result.method),
             ("preset", result.preset),
-            ("threshold", result.threshold),
+            ("threshold", f"{result.threshold:.2f}"),
             ("seed", result.seed),
             ("device", result.device),
             *_rows(result.settings),

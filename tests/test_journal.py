@@ -1,0 +1,320 @@
+"""An interrupted scan goes on where it stopped, and comes to the same result as one in one go."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import tabor
+from tabor.data import ImageSet
+from tabor.errors import TaborError
+from tabor.journal import JOURNAL_FILE, PARTIAL_FOLDER, Journal
+from tabor.models import Architecture, load_model
+from tabor.models.build import Normalised, initialise
+from tabor.models.safetensors_file import write_model
+from tabor.result import ClassStatus, ScanResult
+from tabor.solver import Candidate, Progress, SolverSettings
+from tabor.trigger import Trigger
+
+FINGERPRINT = {"model": "abc", "seed": 0, "settings": {"steps": 3}}
+
+
+def candidate(target: int) -> Candidate:
+    generator = torch.Generator().manual_seed(target)
+    trigger = Trigger(torch.rand(1, 3, 4, generator=generator), torch.rand(2, 3, 4, generator=generator))
+    return Candidate(target, ClassStatus.CONVERGED, trigger, steps=10 + target)
+
+
+def same(one: Candidate, other: Candidate) -> bool:
+    plain = (one.target, one.status, one.steps) == (other.target, other.status, other.steps)
+    masks, patterns = (one.trigger.mask, other.trigger.mask), (one.trigger.pattern, other.trigger.pattern)
+    return plain and torch.equal(*masks) and torch.equal(*patterns)
+
+
+@pytest.fixture
+def two_done(tmp_path: Path) -> Path:
+    """A run that was interrupted after classes 4 and 7."""
+    journal = Journal(tmp_path, FINGERPRINT)
+    assert journal.finished == {}
+    for target in (4, 7):
+        journal.add(candidate(target))
+    return tmp_path
+
+
+def test_what_was_added_is_read_again(two_done: Path) -> None:
+    finished = Journal(two_done, FINGERPRINT).finished
+    assert list(finished) == [4, 7]
+    assert all(same(finished[target], candidate(target)) for target in (4, 7))
+
+
+def test_one_line_for_each_finished_class(two_done: Path) -> None:
+    lines = [json.loads(line) for line in (two_done / JOURNAL_FILE).read_text().splitlines()]
+    assert lines == [
+        {"scan": FINGERPRINT},
+        {"class": 4, "status": "converged", "steps": 14},
+        {"class": 7, "status": "converged", "steps": 17},
+    ]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"seed": 1}, {"model": "other"}, {"settings": {"steps": 4}}, {"images": "new"}],
+    ids=["seed", "model", "settings", "one more field"],
+)
+def test_another_scan_begins_anew(changes: dict[str, Any], two_done: Path) -> None:
+    assert Journal(two_done, FINGERPRINT | changes).finished == {}
+    assert not (two_done / PARTIAL_FOLDER).exists()
+    assert Journal(two_done, FINGERPRINT).finished == {}, "the first scan's classes must not come back"
+
+
+def cut_line(folder: Path) -> None:
+    path = folder / JOURNAL_FILE
+    path.write_bytes(path.read_bytes()[:-12])
+
+
+def add_line(line: str) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        cut_line(folder)
+        lines = (folder / JOURNAL_FILE).read_text().splitlines()
+        (folder / JOURNAL_FILE).write_text("\n".join([*lines[:-1], line]) + "\n")
+
+    return damage
+
+
+def lose_trigger(folder: Path) -> None:
+    (folder / PARTIAL_FOLDER / "class-7.safetensors").unlink()
+
+
+def cut_trigger(folder: Path) -> None:
+    path = folder / PARTIAL_FOLDER / "class-7.safetensors"
+    path.write_bytes(path.read_bytes()[:-5])
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(cut_line, id="last line cut off"),
+        pytest.param(lose_trigger, id="trigger gone"),
+        pytest.param(cut_trigger, id="trigger cut off"),
+        pytest.param(add_line("7"), id="a number"),
+        pytest.param(add_line("[]"), id="a list"),
+        pytest.param(add_line('{"class": 7}'), id="half the fields"),
+        pytest.param(add_line('{"class": 7, "status": "fine", "steps": 3}'), id="unknown status"),
+        pytest.param(add_line('{"class": null, "status": "converged", "steps": 3}'), id="no class"),
+    ],
+)
+def test_damage_costs_that_class_only(damage: Callable[[Path], None], two_done: Path) -> None:
+    damage(two_done)
+    journal = Journal(two_done, FINGERPRINT)
+    assert list(journal.finished) == [4]
+    assert same(journal.finished[4], candidate(4))
+
+
+@pytest.mark.parametrize("damage", [cut_line, lose_trigger])
+def test_a_class_searched_again_is_kept_by_the_next_interruption(
+    damage: Callable[[Path], None], two_done: Path
+) -> None:
+    damage(two_done)
+    journal = Journal(two_done, FINGERPRINT)
+    journal.add(candidate(7))
+    assert sorted(Journal(two_done, FINGERPRINT).finished) == [4, 7]
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\xff\xfe", b"not json\n", b"\n\n"], ids=["empty", "binary", "text", "lines"]
+)
+def test_a_ruined_journal_begins_anew(content: bytes, two_done: Path) -> None:
+    (two_done / JOURNAL_FILE).write_bytes(content)
+    assert Journal(two_done, FINGERPRINT).finished == {}
+    assert not (two_done / PARTIAL_FOLDER).exists()
+
+
+def test_closing_leaves_the_journal_alone(two_done: Path) -> None:
+    Journal(two_done, FINGERPRINT).close()
+    assert [path.name for path in two_done.iterdir()] == [JOURNAL_FILE]
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(TaborError, match="cannot write"):
+        Journal(tmp_path / "file", FINGERPRINT)
+    journal = Journal(tmp_path / "run", FINGERPRINT)
+    (tmp_path / "run" / JOURNAL_FILE).unlink()
+    (tmp_path / "run" / JOURNAL_FILE).mkdir()
+    with pytest.raises(TaborError, match=r"cannot write .*journal.jsonl"):
+        journal.add(candidate(1))
+
+
+# Whole scans, of nine classes in groups of two.
+
+
+class Interrupted(Exception):  # noqa: N818 (it is none of the code's errors)
+    """Somebody pressed a key."""
+
+
+def after(classes: int) -> Callable[[Progress], None]:
+    def stop(progress: Progress) -> None:
+        if progress.finished >= classes:
+            raise Interrupted
+
+    return stop
+
+
+@pytest.fixture
+def in_pairs(quick: SolverSettings) -> SolverSettings:
+    return dataclasses.replace(quick, steps=12, smallest_steps=12, group_images=2 * quick.batch_size)
+
+
+@pytest.fixture
+def run(
+    cell_model: Callable[..., nn.Module], cell_images: Callable[..., ImageSet], in_pairs: SolverSettings
+) -> Callable[..., ScanResult]:
+    def scan(**options: Any) -> ScanResult:
+        model = options.pop("model", None) or cell_model(backdoor=2)
+        images = options.pop("images", None) or cell_images(per_class=4)
+        return tabor.scan(model, images, **{"solver": in_pairs, "device": "cpu", **options})
+
+    return scan
+
+
+def comparable(result: ScanResult) -> dict[str, Any]:
+    return {key: value for key, value in result.to_dict().items() if key != "timing"}
+
+
+def alike(one: ScanResult, other: ScanResult) -> bool:
+    """Whether two results agree up to the rounding that other neighbours in a batch bring."""
+    numbers = [[f.mask_l1 for f in result.classes] for result in (one, other)]
+    states = [[(f.index, f.status, f.flagged) for f in result.classes] for result in (one, other)]
+    return one.verdict is other.verdict and states[0] == states[1] and numbers[0] == pytest.approx(numbers[1], rel=1e-3)
+
+
+def same_triggers(one: ScanResult, other: ScanResult) -> bool:
+    return one.triggers.keys() == other.triggers.keys() and all(
+        torch.equal(one.triggers[k].mask, other.triggers[k].mask)
+        and torch.equal(one.triggers[k].pattern, other.triggers[k].pattern)
+        for k in one.triggers
+    )
+
+
+def passes(result: ScanResult) -> int:
+    return int(result.timing["image_passes"])
+
+
+def searched(run: Callable[..., ScanResult], classes: list[int]) -> int:
+    """Image passes of searching these classes alone: without the clean accuracy and the confirmation."""
+    images, confirming, others = 36, 18, 16
+    return passes(run(classes=classes)) - images - len(classes) * (others + confirming + 1)
+
+
+def test_a_scan_goes_on_after_an_interruption(run: Callable[..., ScanResult], tmp_path: Path) -> None:
+    whole = run()
+    with pytest.raises(Interrupted):
+        run(out=tmp_path, on_progress=after(4))
+    assert sorted(path.name for path in tmp_path.iterdir()) == [JOURNAL_FILE, PARTIAL_FOLDER]
+    assert len(list((tmp_path / PARTIAL_FOLDER).iterdir())) == 4
+    resumed = run(out=tmp_path)
+    assert comparable(resumed) == comparable(whole)
+    assert same_triggers(resumed, whole)
+    assert passes(whole) - passes(resumed) == searched(run, [0, 1, 2, 3]) > 0
+    assert not (tmp_path / PARTIAL_FOLDER).exists()
+    assert comparable(ScanResult.load(tmp_path)) == comparable(whole)
+    lines = [json.loads(line) for line in (tmp_path / JOURNAL_FILE).read_text().splitlines()]
+    assert [line["class"] for line in lines[1:]] == list(range(9))
+
+
+def test_two_interruptions_with_a_line_cut_off_between(run: Callable[..., ScanResult], tmp_path: Path) -> None:
+    whole = run()
+    with pytest.raises(Interrupted):
+        run(out=tmp_path, on_progress=after(4))
+    cut_line(tmp_path)
+    with pytest.raises(Interrupted):
+        run(out=tmp_path, on_progress=after(2))  # of those that were left
+    resumed = run(out=tmp_path)
+    assert alike(resumed, whole)
+    # The first run left 0, 1 and 2, the second searched 3 and 4 again.
+    assert passes(whole) - passes(resumed) == searched(run, [0, 1, 2, 3, 4])
+
+
+def test_a_lost_trigger_costs_its_class_only(run: Callable[..., ScanResult], tmp_path: Path) -> None:
+    whole = run()
+    with pytest.raises(Interrupted):
+        run(out=tmp_path, on_progress=after(4))
+    (tmp_path / PARTIAL_FOLDER / "class-1.safetensors").unlink()
+    resumed = run(out=tmp_path)
+    assert alike(resumed, whole)
+    assert passes(whole) - passes(resumed) == searched(run, [0, 2, 3])
+
+
+def test_a_finished_scan_is_searched_again(run: Callable[..., ScanResult], tmp_path: Path) -> None:
+    first, second = run(out=tmp_path), run(out=tmp_path)
+    assert comparable(first) == comparable(second)
+    assert passes(first) == passes(second)
+
+
+@pytest.mark.parametrize("other", ["solver", "method", "seed", "model", "images"])
+def test_another_scan_in_the_same_folder_starts_afresh(
+    other: str,
+    run: Callable[..., ScanResult],
+    in_pairs: SolverSettings,
+    cell_model: Callable[..., nn.Module],
+    cell_images: Callable[..., ImageSet],
+    tmp_path: Path,
+) -> None:
+    options: dict[str, Any] = {
+        "solver": dataclasses.replace(in_pairs, learning_rate=0.2),
+        "method": "neural-cleanse",
+        "seed": 1,
+        "model": cell_model(backdoor=3),
+        "images": cell_images(per_class=3),
+    }
+    with pytest.raises(Interrupted):
+        run(out=tmp_path, on_progress=after(4))
+    changed, whole = run(out=tmp_path, **{other: options[other]}), run(**{other: options[other]})
+    assert comparable(changed) == comparable(whole)
+    assert same_triggers(changed, whole)
+    assert passes(changed) == passes(whole)
+
+
+@pytest.mark.parametrize("loaded", [True, False], ids=["from a file", "in memory"])
+def test_another_normalisation_is_another_model(loaded: bool, quick: SolverSettings, tmp_path: Path) -> None:
+    architecture = Architecture(name="tabor:digits4", num_classes=3, channels=1, size=(12, 12))
+    network, path = initialise(architecture, seed=0)[1], tmp_path / "model.safetensors"
+    write_model(path, network.state_dict(), architecture, {})
+    images = ImageSet(torch.rand(12, 1, 12, 12, generator=torch.Generator().manual_seed(0)), torch.arange(12) % 3, ())
+
+    def scan(mean: float, out: Path | None, on_progress: Callable[[Progress], None] | None = None) -> ScanResult:
+        model = load_model(path, mean=(mean,), std=(0.1,)) if loaded else Normalised(network, (mean,), (0.1,))
+        one_by_one = dataclasses.replace(quick, steps=4, group_images=1)
+        return tabor.scan(model, images, solver=one_by_one, device="cpu", out=out, on_progress=on_progress)
+
+    with pytest.raises(Interrupted):
+        scan(0.0, tmp_path / "run", after(2))
+    other, whole = scan(0.9, tmp_path / "run"), scan(0.9, None)
+    assert passes(other) == passes(whole), "classes searched under the old normalisation were taken over"
+    assert comparable(other) == comparable(whole)
+
+
+def test_interruption_by_the_journal_itself(
+    run: Callable[..., ScanResult], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The process dies between a class's trigger and its line."""
+
+    def dies_at_a_class(value: dict[str, Any], **options: Any) -> str:
+        if "class" in value:
+            raise Interrupted
+        return json.dumps(value, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tabor.journal.json", SimpleNamespace(dumps=dies_at_a_class, loads=json.loads))
+        with pytest.raises(Interrupted):
+            run(out=tmp_path)
+    assert [path.name for path in (tmp_path / PARTIAL_FOLDER).iterdir()] == ["class-0.safetensors"]
+    assert comparable(run(out=tmp_path)) == comparable(run())

@@ -1,0 +1,140 @@
+"""What the code must look like, beyond what ruff and mypy can see."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TypeAlias
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+SOURCE = REPOSITORY / "src" / "tabor"
+FILES = sorted(SOURCE.rglob("*.py"))
+LONGEST_FILE, LONGEST_BODY, ASSERTS_ALLOWED = 300, 50, 2
+
+Definition: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+
+each_file = pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(SOURCE).as_posix())
+
+
+def parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def definitions(node: ast.AST, prefix: str = "") -> Iterator[tuple[str, Definition]]:
+    """All functions and classes at the top level and in classes, with their dotted names."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, Definition):
+            name = prefix + child.name
+            yield name, child
+            if isinstance(child, ast.ClassDef):
+                yield from definitions(child, name + ".")
+
+
+def public(name: str) -> bool:
+    return not any(part.startswith("_") for part in name.split("."))
+
+
+def test_there_is_source_to_look_at() -> None:
+    assert len(FILES) > 30
+    assert sum(1 for path in FILES for _ in definitions(parse(path))) > 150
+
+
+def test_import_contracts(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    cli = pytest.importorskip("importlinter.cli")
+    monkeypatch.chdir(REPOSITORY)
+    failed = cli.lint_imports(config_filename=str(REPOSITORY / "pyproject.toml"), no_cache=True)
+    assert not failed, capsys.readouterr().out
+
+
+@each_file
+def test_file_length(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= LONGEST_FILE
+
+
+@each_file
+def test_function_bodies(path: Path) -> None:
+    """The body is what follows the docstring."""
+    functions = [node for node in ast.walk(parse(path)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    lengths = {}
+    for function in functions:
+        body = function.body[1:] if ast.get_docstring(function) is not None else function.body
+        lengths[function.name] = (body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0
+    assert {name: length for name, length in lengths.items() if length > LONGEST_BODY} == {}
+
+
+@each_file
+def test_docstrings(path: Path) -> None:
+    module = parse(path)
+    bare = [name for name, node in definitions(module) if public(name) and ast.get_docstring(node) is None]
+    assert bare == []
+    assert ast.get_docstring(module) is not None
+    assert not [
+        name
+        for name, node in definitions(module)
+        if public(name) and (ast.get_docstring(node) or "").strip().lower().startswith(("placeholder", "todo"))
+    ]
+
+
+@each_file
+def test_nothing_is_unpickled(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert not re.findall(r"\bc?pickle\b|\bdill\b|\bjoblib\b|torch\.load\b|torch\.jit\.load\b|allow_pickle", text)
+
+
+@each_file
+def test_no_code_from_text(path: Path) -> None:
+    called = {
+        node.func.id for node in ast.walk(parse(path)) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    }
+    assert called.isdisjoint({"eval", "exec", "compile", "__import__"})
+
+
+def test_no_assert_on_input() -> None:
+    asserts = []
+    for path in FILES:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        asserts += [lines[node.lineno - 1] for node in ast.walk(parse(path)) if isinstance(node, ast.Assert)]
+    assert [line for line in asserts if "# noqa: S101" not in line] == []
+    assert len(asserts) <= ASSERTS_ALLOWED
+
+
+@each_file
+def test_the_command_line_alone_prints_and_reads_arguments(path: Path) -> None:
+    if path.name == "cli.py":
+        return
+    assert not re.findall(r"sys\.(argv|stdout|exit)\b|(?<![\w.])print\(", path.read_text(encoding="utf-8"))
+
+
+@each_file
+def test_no_global_seeding(path: Path) -> None:
+    """`torch.manual_seed` stands only inside `fork_rng`, which gives the caller's state back."""
+    text = path.read_text(encoding="utf-8")
+    assert not re.findall(r"\brandom\.seed\(|np\.random\.\w+\(|cuda\.manual_seed", text)
+    assert text.count("torch.manual_seed(") == text.count("torch.random.fork_rng(")
+
+
+def test_every_public_name_can_be_had() -> None:
+    tabor = importlib.import_module("tabor")
+    for name in tabor.__all__:
+        assert getattr(tabor, name) is not None
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        tabor.nothing  # noqa: B018 (reading it is the test)
+
+
+def test_no_path_of_one_machine() -> None:
+    """Nothing in the repository names a folder that exists on its author's machine only."""
+    homes = re.compile(r"(?<![\w./])/(?:home|Users|root|work)/\w")
+    named = [
+        f"{path.relative_to(REPOSITORY)}: {line.strip()}"
+        for folder in ("src", "tests", "docs")
+        for path in sorted((REPOSITORY / folder).rglob("*"))
+        if path.suffix in {".py", ".md", ".toml", ".html", ".css", ".json"} and path != Path(__file__)
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if homes.search(line)
+    ]
+    assert named == []

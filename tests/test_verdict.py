@@ -1,0 +1,225 @@
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from statistics import NormalDist
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tabor.errors import SettingError
+from tabor.methods.neural_cleanse import NeuralCleanse
+from tabor.result import Verdict
+from tabor.verdict import LARGEST_INDEX, Decision, OutlierSettings, anomaly_indices, decide
+
+ABOVE_2 = OutlierSettings(threshold=2.0)
+EVEN = [10.0, 11.0, 12.0, 13.0, 14.0, 15.0, 16.0, 17.0, 18.0]  # median 14, MAD 2
+
+
+@pytest.mark.parametrize(
+    ("scores", "floor", "expected"),
+    [
+        pytest.param(EVEN, 0.0, [k / (2 * 1.4826) for k in range(4, -5, -1)], id="median 14, MAD 2"),
+        pytest.param(EVEN, 4.0, [k / 4 for k in range(4, -5, -1)], id="the floor is wider"),
+        pytest.param(EVEN, 2.9, [k / (2 * 1.4826) for k in range(4, -5, -1)], id="the MAD is wider"),
+        # Median 2.5, deviations 2.5 1.5 .5 .5 .5 .5 1.5 97.5, their median 1.
+        pytest.param(
+            [0.0, 1, 2, 2, 3, 3, 4, 100], 0.0, [d / 1.4826 for d in (2.5, 1.5, 0.5, 0.5, -0.5, -0.5, -1.5, -97.5)],
+            id="eight scores"),
+        pytest.param([5.0] * 8, 0.0, [0.0] * 8, id="all the same"),
+        pytest.param([1.0, *[5.0] * 6, 9.0], 0.0, [LARGEST_INDEX, *[0.0] * 6, -LARGEST_INDEX], id="MAD of 0"),
+        pytest.param([1.0, *[5.0] * 6, 9.0], 0.5, [8.0, *[0.0] * 6, -8.0], id="MAD of 0 and a floor"),
+        # Each against the median of the others: 12, 12, 10, 10.
+        pytest.param([1.0, 10, 12, 14], 2.0, [5.5, 1.0, -1.0, -2.0], id="four scores"),
+        pytest.param([3.0, 7.0], 2.0, [2.0, -2.0], id="two scores"),
+        pytest.param([3.0], 2.0, [0.0], id="one score"),
+        pytest.param([], 2.0, [], id="no score"),
+    ],
+)  # fmt: skip
+def test_anomaly_indices_by_hand(scores: list[float], floor: float, expected: list[float]) -> None:
+    assert anomaly_indices(scores, floor) == pytest.approx(expected)
+
+
+def test_an_index_is_never_infinite() -> None:
+    assert anomaly_indices([-1e9, *[0.0] * 8], 1e-9)[0] == LARGEST_INDEX
+
+
+@pytest.mark.parametrize("classes", [1, 2, 10, 43, 1000])
+def test_the_threshold_shares_the_false_alarm_rate_among_the_classes(classes: int) -> None:
+    expected = NormalDist().inv_cdf(1 - 0.01 / classes)
+    assert OutlierSettings(false_alarm_rate=0.01).threshold_for(classes) == pytest.approx(expected)
+    assert OutlierSettings(false_alarm_rate=0.01, threshold=2.0).threshold_for(classes) == 2.0
+
+
+def test_the_threshold_grows_with_the_number_of_classes() -> None:
+    thresholds = [OutlierSettings().threshold_for(n) for n in (2, 5, 10, 43, 200, 1000)]
+    assert thresholds == sorted(set(thresholds))
+
+
+SMALL, LARGE = [2.0, *EVEN], [30.0, *EVEN]  # 2 lies 11.5 below the median of 13.5, of MAD 2.5: index 3.1
+
+
+@pytest.mark.parametrize(
+    ("scores", "outliers", "finished", "confirmed", "verdict", "targets"),
+    [
+        pytest.param(EVEN, ABOVE_2, None, None, "clean", (), id="nothing stands out"),
+        pytest.param(SMALL, ABOVE_2, None, None, "backdoored", (0,), id="one is small"),
+        pytest.param(LARGE, ABOVE_2, None, None, "clean", (), id="large is not suspicious"),
+        pytest.param([-2.0, 0.0, *EVEN, 15.0], ABOVE_2, None, None, "backdoored", (0, 1), id="two, the worse first"),
+        pytest.param([0.0, -2.0, *EVEN, 15.0], ABOVE_2, None, None, "backdoored", (1, 0), id="two, the worse last"),
+        pytest.param(SMALL, OutlierSettings(threshold=3.2), None, None, "clean", (), id="below the threshold"),
+        pytest.param(SMALL, OutlierSettings(threshold=2, spread_floor=6), None, None, "clean", (), id="wide floor"),
+        pytest.param(SMALL, ABOVE_2, None, [False] + [True] * 9, "clean", (), id="not confirmed"),
+        pytest.param(SMALL, ABOVE_2, None, [True] + [False] * 9, "backdoored", (0,), id="others not confirmed"),
+        pytest.param([5.0] * 9, ABOVE_2, None, None, "clean", (), id="all the same"),
+        pytest.param([4.9, *[5.0] * 9], ABOVE_2, None, None, "backdoored", (0,), id="MAD of 0"),
+        pytest.param([], ABOVE_2, None, None, "undecided", (), id="no class"),
+        pytest.param([None] * 9, ABOVE_2, None, None, "undecided", (), id="no score"),
+        pytest.param([1.0, *[None] * 9], ABOVE_2, None, None, "undecided", (), id="one score"),
+        pytest.param([5.0, 5.0, *[None] * 3], ABOVE_2, None, None, "undecided", (), id="fewer than half scored"),
+        pytest.param([*SMALL, *[None] * 11], ABOVE_2, None, None, "undecided", (0,), id="few, though one is small"),
+        pytest.param([*SMALL, *[None] * 10], ABOVE_2, None, None, "backdoored", (0,), id="just half scored"),
+        pytest.param([math.nan, *EVEN], ABOVE_2, None, None, "clean", (), id="nan is no score"),
+        pytest.param([*EVEN, None], ABOVE_2, None, None, "clean", (), id="a tenth without a trigger"),
+        pytest.param([*EVEN, None, None], ABOVE_2, None, None, "undecided", (), id="more than a tenth without"),
+        pytest.param(LARGE, ABOVE_2, [False] + [True] * 9, None, "clean", (), id="a tenth unfinished"),
+        pytest.param(LARGE, ABOVE_2, [False] * 2 + [True] * 8, None, "undecided", (), id="more than a tenth"),
+        pytest.param(SMALL, ABOVE_2, [False] * 10, None, "backdoored", (0,), id="a finding outweighs unfinished"),
+        pytest.param(
+            LARGE, OutlierSettings(undecided_share=0.2), [False] * 2 + [True] * 8, None, "clean", (), id="share"),
+        pytest.param(
+            [1.0, 10.0, 12.0, 14.0], OutlierSettings(threshold=5.4, spread_floor=2), None, None, "backdoored", (0,),
+            id="few classes, above"),
+        pytest.param(
+            [1.0, 10.0, 12.0, 14.0], OutlierSettings(threshold=5.6, spread_floor=2), None, None, "clean", (),
+            id="few classes, below"),
+    ],
+)  # fmt: skip
+def test_decide(
+    scores: list[float | None],
+    outliers: OutlierSettings,
+    finished: list[bool] | None,
+    confirmed: list[bool] | None,
+    verdict: str,
+    targets: tuple[int, ...],
+) -> None:
+    decision = decide(scores, outliers, finished, confirmed)
+    assert (decision.verdict, decision.targets) == (Verdict(verdict), targets)
+    assert len(decision.anomaly_indices) == len(scores)
+    assert [index is None for index in decision.anomaly_indices] == [
+        score is None or math.isnan(score) for score in scores
+    ]
+    assert (decision.score > 0.5) == bool(targets)
+
+
+@pytest.mark.parametrize("scores", [[30.0, 31.0, 33.0, 36.0], [0.0, 1.0]], ids=["four", "two"])
+def test_a_few_classes_of_unknown_spread_do_not_convict_each_other(scores: list[float]) -> None:
+    """One class is always the smallest; with no spread to hold it against, that alone is no finding."""
+    assert decide(scores, NeuralCleanse().outliers).verdict is not Verdict.BACKDOORED
+
+
+@pytest.mark.parametrize(
+    ("scores", "said"),
+    [
+        pytest.param([1.0, None, None], r"only 1 of 3 classes", id="few scored"),
+        pytest.param(SMALL, r"(1|one)\b.* class stands out .*\b10\b|1 of 10", id="one small"),
+        pytest.param([-2.0, 0.0, *EVEN, 15.0], r"(2|two)\b.* classes stand out .*\b12\b|2 of 12", id="two small"),
+        pytest.param([*EVEN, None, None], r"for 2 of 11 classes", id="unfinished"),
+        pytest.param(EVEN, r"no class of 9 ", id="clean"),
+    ],
+)
+def test_reasons_count_the_classes(scores: list[float | None], said: str) -> None:
+    assert re.search(said, decide(scores, ABOVE_2).reason)
+
+
+def decided(smallest: float, confirmed: Sequence[bool] | None = None) -> Decision:
+    """Among nine scores of median 14 and MAD 2, the first at `smallest`, which lies below them."""
+    return decide([smallest, *EVEN[1:]], OutlierSettings(threshold=2.0), confirmed=confirmed)
+
+
+def test_the_score_is_a_half_at_the_threshold() -> None:
+    at = decided(14 - 2 * 2 * 1.4826)
+    assert at.score == pytest.approx(0.5)
+    assert at.anomaly_indices[0] == pytest.approx(at.threshold)
+
+
+def test_the_score_by_hand() -> None:
+    # Index 3 and threshold 2: 1 / (1 + e^−1).
+    assert decided(14 - 3 * 2 * 1.4826).score == pytest.approx(1 / (1 + math.exp(-1)))
+
+
+@settings(deadline=None)
+@given(st.floats(-1e6, 10), st.floats(-1e6, 10))
+def test_the_score_rises_as_the_smallest_trigger_shrinks(one: float, other: float) -> None:
+    smaller, larger = sorted((one, other))
+    assert 0 < decided(larger).score <= decided(smaller).score < 1
+
+
+def test_a_class_that_is_not_confirmed_does_not_raise_the_score() -> None:
+    without = decided(-100.0, confirmed=[False] + [True] * 8)
+    assert without.anomaly_indices[0] == pytest.approx(114 / (2 * 1.4826))
+    assert without.score == pytest.approx(1 / (1 + math.exp(2 - 3 / (2 * 1.4826))))  # that of 11, the next
+
+
+@settings(deadline=None)
+@given(st.data())
+def test_the_order_of_the_classes_does_not_matter(data: st.DataObject) -> None:
+    scores = data.draw(st.lists(st.none() | st.integers(-30, 30).map(float), max_size=14, unique=True))
+    order = data.draw(st.permutations(range(len(scores))))
+    flags = st.lists(st.booleans(), min_size=len(scores), max_size=len(scores))
+    finished, confirmed = data.draw(flags), data.draw(flags)
+    outliers = OutlierSettings(threshold=1.0, spread_floor=data.draw(st.sampled_from([0.0, 1.0])))
+    plain = decide(scores, outliers, finished, confirmed)
+    shuffled = decide([scores[k] for k in order], outliers, [finished[k] for k in order], [confirmed[k] for k in order])
+    assert shuffled.anomaly_indices == tuple(plain.anomaly_indices[k] for k in order)
+    assert [plain.anomaly_indices[order[k]] for k in shuffled.targets] == [
+        plain.anomaly_indices[k] for k in plain.targets
+    ]
+    assert {order[k] for k in shuffled.targets} == set(plain.targets)
+    assert (shuffled.verdict, shuffled.score, shuffled.reason) == (plain.verdict, plain.score, plain.reason)
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(-50, 50).map(float), min_size=8, max_size=12), st.integers(1, 8), st.integers(-20, 20))
+def test_units_do_not_matter_where_there_is_no_floor(scores: list[float], factor: int, shift: int) -> None:
+    moved = [factor * score + shift for score in scores]
+    assert anomaly_indices(moved, 0.0) == pytest.approx(anomaly_indices(scores, 0.0))
+
+
+def alarms(outliers: OutlierSettings, classes: int, models: int) -> float:
+    scores = np.random.default_rng(11).normal(size=(models, classes))
+    return sum(decide(list(row), outliers).verdict is Verdict.BACKDOORED for row in scores) / models
+
+
+def test_false_alarms_are_about_as_rare_as_promised() -> None:
+    assert alarms(OutlierSettings(false_alarm_rate=0.01, spread_floor=1.0), classes=43, models=800) <= 0.02
+
+
+def test_false_alarms_where_the_spread_is_estimated() -> None:
+    """The MAD of 43 scores is itself 12 % off, and 3.5 of them are passed five times as often as 3.5 σ."""
+    assert alarms(OutlierSettings(false_alarm_rate=0.01), classes=43, models=800) <= 0.08
+
+
+def test_false_alarms_follow_the_rate_asked_for() -> None:
+    rate = alarms(OutlierSettings(false_alarm_rate=0.2, spread_floor=1.0), classes=5, models=800)
+    assert 0.1 <= rate <= 0.3
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(lambda: OutlierSettings(false_alarm_rate=0.0), id="no alarm ever"),
+        pytest.param(lambda: OutlierSettings(false_alarm_rate=1.0), id="always an alarm"),
+        pytest.param(lambda: OutlierSettings(undecided_share=-0.1), id="negative share"),
+        pytest.param(lambda: OutlierSettings(undecided_share=1.1), id="share above 1"),
+        pytest.param(lambda: OutlierSettings(spread_floor=-1.0), id="negative floor"),
+        pytest.param(lambda: OutlierSettings(spread_floor=math.nan), id="floor nan"),
+        pytest.param(lambda: OutlierSettings(threshold=math.nan), id="threshold nan"),
+    ],
+)
+def test_refuses_a_test_that_cannot_work(make: Callable[[], OutlierSettings]) -> None:
+    with pytest.raises(SettingError, match="the outlier test needs"):
+        make()
