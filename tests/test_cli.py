@@ -163,7 +163,7 @@ def test_1_a_backdoor_was_found(files: Files, capsys: Capture, tmp_path: Path) -
     assert {"result.json", "triggers.safetensors", "journal.jsonl", "report.html"} <= names
     assert "partial" not in names
     result = ScanResult.load(tmp_path / "run")
-    assert result.targets == (2,)
+    assert result.targets[0] == 2
     red, green, blue = (result.trigger(2).mask * result.trigger(2).pattern).amax((1, 2)).tolist()
     assert red > 2 * max(green, blue)
 
@@ -175,7 +175,7 @@ def test_1_in_a_process_of_its_own_with_a_picture_left_out(files: Files, tmp_pat
     assert done.returncode == 1, done.stderr
     result = json.loads(done.stdout)
     jsonschema.validate(result, json_schema())
-    assert (result["verdict"], result["targets"]) == ("backdoored", [2])
+    assert (result["verdict"], result["targets"][0]) == ("backdoored", 2)
     assert result["data"] == {"source": "data", "images": 26, "classes_present": 9}
     assert result["preset"] == "fast"
     (line,) = done.stderr.splitlines()

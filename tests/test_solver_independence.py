@@ -60,7 +60,7 @@ def test_of_the_classes_beside_it(method: Tabor | NeuralCleanse, target: int) ->
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("group_images", [1, 8, 12], ids=["one a group", "two a group", "three a group"])
+@pytest.mark.parametrize("group_images", [1, 8], ids=["one a group", "two a group"])
 def test_of_the_group(method: Tabor | NeuralCleanse, group_images: int) -> None:
     assert_same(search(method, group_images=group_images), search(method))
 

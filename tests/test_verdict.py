@@ -32,8 +32,9 @@ EVEN = [10.0, 11.0, 12.0, 13.0, 14.0, 15.0, 16.0, 17.0, 18.0]  # median 14, MAD 
         pytest.param([5.0] * 8, 0.0, [0.0] * 8, id="all the same"),
         pytest.param([1.0, *[5.0] * 6, 9.0], 0.0, [LARGEST_INDEX, *[0.0] * 6, -LARGEST_INDEX], id="MAD of 0"),
         pytest.param([1.0, *[5.0] * 6, 9.0], 0.5, [8.0, *[0.0] * 6, -8.0], id="MAD of 0 and a floor"),
-        # Each against the median of the others: 12, 12, 10, 10.
-        pytest.param([1.0, 10, 12, 14], 2.0, [5.5, 1.0, -1.0, -2.0], id="four scores"),
+        # Each against the others: medians 12, 12, 10, 10, and MADs 2, 2, 4, 2.
+        pytest.param([1.0, 10, 12, 14], 2.0, [d / 1.4826 for d in (5.5, 1.0, -0.5, -2.0)], id="four scores"),
+        pytest.param([1.0, 10, 12, 14], 5.5, [2.0, 2 / 5.5, -2 / 5.93040, -4 / 5.5], id="four scores and a floor"),
         pytest.param([3.0, 7.0], 2.0, [2.0, -2.0], id="two scores"),
         pytest.param([3.0], 2.0, [0.0], id="one score"),
         pytest.param([], 2.0, [], id="no score"),
@@ -91,10 +92,10 @@ SMALL, LARGE = [2.0, *EVEN], [30.0, *EVEN]  # 2 lies 11.5 below the median of 13
         pytest.param(
             LARGE, OutlierSettings(undecided_share=0.2), [False] * 2 + [True] * 8, None, "clean", (), id="share"),
         pytest.param(
-            [1.0, 10.0, 12.0, 14.0], OutlierSettings(threshold=5.4, spread_floor=2), None, None, "backdoored", (0,),
+            [1.0, 10.0, 12.0, 14.0], OutlierSettings(threshold=3.6, spread_floor=2), None, None, "backdoored", (0,),
             id="few classes, above"),
         pytest.param(
-            [1.0, 10.0, 12.0, 14.0], OutlierSettings(threshold=5.6, spread_floor=2), None, None, "clean", (),
+            [1.0, 10.0, 12.0, 14.0], OutlierSettings(threshold=3.8, spread_floor=2), None, None, "clean", (),
             id="few classes, below"),
     ],
 )  # fmt: skip
@@ -151,7 +152,7 @@ def test_the_score_by_hand() -> None:
     assert decided(14 - 3 * 2 * 1.4826).score == pytest.approx(1 / (1 + math.exp(-1)))
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(st.floats(-1e6, 10), st.floats(-1e6, 10))
 def test_the_score_rises_as_the_smallest_trigger_shrinks(one: float, other: float) -> None:
     smaller, larger = sorted((one, other))
@@ -164,7 +165,7 @@ def test_a_class_that_is_not_confirmed_does_not_raise_the_score() -> None:
     assert without.score == pytest.approx(1 / (1 + math.exp(2 - 3 / (2 * 1.4826))))  # that of 11, the next
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(st.data())
 def test_the_order_of_the_classes_does_not_matter(data: st.DataObject) -> None:
     scores = data.draw(st.lists(st.none() | st.integers(-30, 30).map(float), max_size=14, unique=True))
@@ -182,7 +183,7 @@ def test_the_order_of_the_classes_does_not_matter(data: st.DataObject) -> None:
     assert (shuffled.verdict, shuffled.score, shuffled.reason) == (plain.verdict, plain.score, plain.reason)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(st.lists(st.integers(-50, 50).map(float), min_size=8, max_size=12), st.integers(1, 8), st.integers(-20, 20))
 def test_units_do_not_matter_where_there_is_no_floor(scores: list[float], factor: int, shift: int) -> None:
     moved = [factor * score + shift for score in scores]

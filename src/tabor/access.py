@@ -39,28 +39,30 @@ class Classifier:
             network = copy.deepcopy(model).float().to(device)
         except (RuntimeError, TypeError, AttributeError) as error:
             raise ModelError(f"the model cannot be copied for the scan: {one_line(error)}") from None
-        self._network = network.to(memory_format=torch.channels_last).eval().requires_grad_(False)
+        self._network = network.eval().requires_grad_(False)
         self.device = device
+        grey = torch.full((2, *image_shape), 0.5, device=device)
+        logits = self._lay_out(grey)
+        _check_answer(logits)
+        self.num_classes = logits.shape[1]
         self.image_passes = 0
-        self.num_classes = self._probe(image_shape)
 
-    def _probe(self, image_shape: tuple[int, int, int]) -> int:
-        shown = "×".join(str(n) for n in image_shape)
-        grey = torch.full((2, *image_shape), 0.5, device=self.device)
-        try:
-            with torch.no_grad():
-                logits = self._network(grey)
-        except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
-            raise ModelError(
-                f"the model fails on images of {shown} (channels×height×width): {one_line(error)}; "
-                f"give the size it was trained on with --size"
-            ) from None
-        if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != 2:
-            got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-            raise ModelError(f"the model must return logits of shape (N, classes), for 2 images it returned {got}")
-        if logits.shape[1] < 2:
-            raise ModelError(f"the model has {logits.shape[1]} class; a backdoor needs at least 2")
-        return logits.shape[1]
+    def _lay_out(self, images: Tensor) -> Tensor:
+        """Lays the channels last, which convolutions like, unless the model flattens with view(), which does not."""
+        last: Exception | None = None
+        for layout in (torch.channels_last, torch.contiguous_format):
+            self._layout = layout
+            self._network.to(memory_format=layout)
+            try:
+                with torch.no_grad():
+                    return self._network(images.clone(memory_format=layout))
+            except Exception as error:  # noqa: BLE001 (a stranger's forward may raise anything)
+                last = error
+        shown = "×".join(str(n) for n in images.shape[1:])
+        raise ModelError(
+            f"the model fails on images of {shown} (channels×height×width): {one_line(last)}; "
+            f"give the size it was trained on with --size"
+        )
 
     def logits(self, images: Tensor) -> Tensor:
         """Returns float32 logits (N, num_classes) of images (N, C, H, W); gradients flow to the images.
@@ -69,10 +71,9 @@ class Classifier:
             ModelError: a logit is not a finite number.
         """
         self.image_passes += len(images)
-        # The clone is what the network may work on in place; it also lays the channels last, which convolutions like.
-        logits: Tensor = self._network(images.clone(memory_format=torch.channels_last)).float()
-        if not bool(torch.isfinite(logits).all()):
-            raise ModelError("the model's outputs are not finite numbers (NaN or infinity), so nothing can be measured")
+        # The network may work in place on the clone.
+        logits: Tensor = self._network(images.clone(memory_format=self._layout)).float()
+        _check_finite(logits)
         return logits
 
     @torch.no_grad()
@@ -81,14 +82,33 @@ class Classifier:
         return torch.cat([self.logits(part) for part in images.split(EVALUATION_BATCH)])
 
 
+def _check_answer(logits: object) -> None:
+    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != 2:
+        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise ModelError(f"the model must return logits of shape (N, classes), for 2 images it returned {got}")
+    if logits.shape[1] < 2:
+        raise ModelError(f"the model has {logits.shape[1]} class; a backdoor needs at least 2")
+    _check_finite(logits)
+
+
+def _check_finite(logits: Tensor) -> None:
+    if not bool(torch.isfinite(logits).all()):
+        raise ModelError("the model's outputs are not finite numbers (NaN or infinity), so nothing can be measured")
+
+
 def gradients(losses: Callable[[Tensor, Tensor], Tensor], mask: Tensor, pattern: Tensor) -> tuple[Tensor, Tensor]:
     """Returns the gradients of per-class losses (K,) for masks (K, 1, H, W) and patterns (K, C, H, W).
 
     White box: automatic differentiation.  A class's loss depends on its own mask and pattern only, so the gradient
-    of the sum holds every class's own gradient.
+    of the sum holds every class's own gradient; it is 0 where the loss does not depend on them at all.
     """
     mask, pattern = mask.detach().requires_grad_(), pattern.detach().requires_grad_()
-    mask_gradient, pattern_gradient = torch.autograd.grad(losses(mask, pattern).sum(), (mask, pattern))
+    total = losses(mask, pattern).sum()
+    if not total.requires_grad:
+        return torch.zeros_like(mask), torch.zeros_like(pattern)
+    mask_gradient, pattern_gradient = torch.autograd.grad(
+        total, (mask, pattern), allow_unused=True, materialize_grads=True
+    )
     return mask_gradient, pattern_gradient
 
 

@@ -42,16 +42,21 @@ infect_app = typer.Typer(no_args_is_help=True, help="Plant a known backdoor, for
 app.add_typer(infect_app, name="infect")
 
 
-@app.callback()
-def root(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.", is_eager=True)] = False,
-) -> None:
-    """Finds, shows and removes backdoors in image classifiers."""
-    if version:
+def _print_version(wanted: bool) -> None:
+    if wanted:
         from tabor import __version__
 
         _print(Text(f"tabor {__version__}"))
         raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and stop.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Finds, shows and removes backdoors in image classifiers."""
 
 
 @app.command()
@@ -242,7 +247,7 @@ def main(argv: list[str] | None = None) -> int:
         Console(stderr=True).print(Text.assemble(("error: ", "bold red"), one_line(error, 1000)), soft_wrap=True)
         return ExitCode.FAILED
     except (KeyboardInterrupt, typer.Abort):
-        _log("interrupted")
+        _log("interrupted; a scan with --out goes on when the same command is given again")
         return ExitCode.INTERRUPTED
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -31,9 +32,9 @@ class AugmentationSettings:
     largest: float = 1e4
 
     def __post_init__(self) -> None:
-        if self.step <= 1 or not 0 < self.success <= 1:
+        if not 1 < self.step < math.inf or not 0 < self.success <= 1:
             raise SettingError(f"the augmentation needs a step above 1 and a success in (0, 1], got {self}")
-        if not 0 < self.smallest <= self.initial <= self.largest:
+        if not 0 < self.smallest <= self.initial <= self.largest < math.inf:
             raise SettingError(f"the augmentation needs 0 < smallest ≤ initial ≤ largest, got {self}")
 
 

@@ -6,6 +6,7 @@ by the seed, the class and the step, so a class's search is the same whichever c
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -76,6 +77,11 @@ class Candidate:
     trigger: Trigger
     steps: int
 
+    @property
+    def size(self) -> float:
+        """L1 of the mask in pixels; infinite where no trigger works."""
+        return math.inf if self.status is ClassStatus.NO_TRIGGER else float(self.trigger.mask.sum())
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -85,7 +91,7 @@ class Progress:
         finished: classes done, of this and earlier groups.
         classes: all classes to search.
         share: work done so far, in [0, 1].
-        smallest_mask: L1 of the smallest working mask so far, in pixels; None before the first.
+        smallest_mask: L1 of the smallest working mask so far, of any class, in pixels; None before the first.
     """
 
     finished: int
@@ -125,20 +131,19 @@ def solve(
     """
     group = max(1, settings.group_images // settings.batch_size)
     found: dict[int, Candidate] = {}
-    smallest: float | None = None
+    smallest = math.inf
     for start in range(0, len(targets), group):
         search = _Group(classifier, images, targets[start : start + group], method, settings, seed)
         while search.running:
-            for candidate in search.run_round():
+            done = search.run_round()
+            smallest = min([smallest, search.smallest, *(c.size for c in done)])
+            for candidate in done:
                 found[candidate.target] = candidate
-                if candidate.status is not ClassStatus.NO_TRIGGER:
-                    size = float(candidate.trigger.mask.sum())
-                    smallest = size if smallest is None else min(size, smallest)
                 if on_class is not None:
                     on_class(candidate)
             if on_round is not None:
                 share = (len(found) + search.running * search.steps / settings.steps) / len(targets)
-                on_round(Progress(len(found), len(targets), share, smallest))
+                on_round(Progress(len(found), len(targets), share, smallest if math.isfinite(smallest) else None))
     return [found[target] for target in targets]
 
 
@@ -219,6 +224,11 @@ class _Group:
     def running(self) -> int:
         """Classes still in the batch."""
         return len(self.targets)
+
+    @property
+    def smallest(self) -> float:
+        """L1 of the smallest working mask of the classes still in the batch, in pixels; infinite where none works."""
+        return min(self.best.size.tolist(), default=math.inf)
 
     @property
     def steps(self) -> int:
@@ -308,5 +318,6 @@ def _start(shape: tuple[int, ...], target: int, initial_mask: float, seed: int) 
 
 
 def _key(seed: int, stream: int, step: int) -> int:
-    """A generator seed for one stream of draws; the odd factors keep neighbouring seeds' streams apart."""
-    return (seed * 0x9E3779B97F4A7C15 + stream * 0xBF58476D1CE4E5B9 + step * 0x94D049BB133111EB) % 2**63
+    """A generator seed for one stream of draws; hashed, as torch's generator takes only the low 32 bits of it."""
+    digest = hashlib.blake2b(f"{seed}/{stream}/{step}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1

@@ -87,7 +87,7 @@ class Trigger:
         """Writes the trigger as a safetensors file with the tensors `mask` and `pattern`."""
         with replacing(Path(path)) as temporary:
             safetensors.torch.save_file(
-                {"mask": self.mask.contiguous(), "pattern": self.pattern.contiguous()}, temporary
+                {"mask": self.mask.clone().contiguous(), "pattern": self.pattern.clone().contiguous()}, temporary
             )
 
     @staticmethod

@@ -32,8 +32,9 @@ class OutlierSettings:
     """The outlier test.
 
     Attributes:
-        false_alarm_rate: chance that a clean model with normal scores has any class flagged; with n classes each is
-            tested at rate/n.  Used where `threshold` is None.
+        false_alarm_rate: chance that a clean model has any class flagged, if its scores were normal and their spread
+            known; with n classes each is tested at rate/n.  Where the spread is the MAD's estimate the chance is
+            higher, about 5 times for 43 classes.  Used where `threshold` is None.
         threshold: a fixed anomaly index instead (the literature's 2).
         spread_floor: smallest standard deviation that the scores are taken to have: the natural spread in clean
             models.  It stands in for the MAD where few classes are scanned, and keeps a MAD of 0 harmless.
@@ -47,7 +48,9 @@ class OutlierSettings:
     undecided_share: float = 0.1
 
     def __post_init__(self) -> None:
-        if not 0 < self.false_alarm_rate < 1 or not 0 <= self.undecided_share <= 1 or self.spread_floor < 0:
+        floor, threshold = self.spread_floor, self.threshold
+        finite = 0 <= floor < math.inf and (threshold is None or math.isfinite(threshold))
+        if not finite or not 0 < self.false_alarm_rate < 1 or not 0 <= self.undecided_share <= 1:
             raise SettingError(f"the outlier test needs rates in (0, 1) and a floor that is not negative, got {self}")
 
     def threshold_for(self, classes: int) -> float:
@@ -82,22 +85,20 @@ def anomaly_indices(scores: Sequence[float], spread_floor: float) -> list[float]
     """Returns how many robust standard deviations each score lies below the median; negative above it.
 
     With at least 8 scores the deviation is 1.4826·MAD, not less than the floor.  With fewer, an infected class drags
-    the median and the MAD with it, so each score is held against the median of the *others* and the floor alone.  A
-    deviation of 0 (identical scores and no floor) makes any smaller score as anomalous as can be and an equal one 0.
+    the median and the MAD with it, so each score is held against the median and the MAD of the *others*.  A deviation
+    of 0 makes any smaller score as anomalous as can be; with fewer than 8 scores it says nothing, and every index is 0.
     """
     values = np.asarray(scores, dtype=np.float64)
-    if len(values) >= FEW_CLASSES:
-        centre = np.full(len(values), np.median(values))
-        spread = max(MAD_TO_SIGMA * float(np.median(np.abs(values - centre))), spread_floor)
-    else:
-        centre = np.array(
-            [np.median(np.delete(values, k)) if len(values) > 1 else values[k] for k in range(len(values))]
-        )
-        spread = spread_floor
+    few = len(values) < FEW_CLASSES
+    peers = [np.delete(values, k) if few and len(values) > 1 else values for k in range(len(values))]
+    centre = np.array([np.median(others) for others in peers])
+    spread = np.array([MAD_TO_SIGMA * np.median(np.abs(o - c)) for o, c in zip(peers, centre, strict=True)])
+    spread = np.maximum(spread, spread_floor)
     below = centre - values
-    if spread > 0:
-        return [float(np.clip(b / spread, -LARGEST_INDEX, LARGEST_INDEX)) for b in below]
-    return [math.copysign(LARGEST_INDEX, b) if b else 0.0 for b in below]
+    endless = 0.0 if few else LARGEST_INDEX
+    with np.errstate(divide="ignore", invalid="ignore"):
+        indices = np.where(spread > 0, below / spread, np.sign(below) * endless)
+    return [float(index) for index in np.clip(indices, -LARGEST_INDEX, LARGEST_INDEX)]
 
 
 def decide(
@@ -117,8 +118,9 @@ def decide(
 
     Returns:
         The decision.  Rules, in this order: fewer than two scores, or fewer than half of the classes scored:
-        undecided.  Any class flagged: backdoored.  More than `undecided_share` of the classes without an end:
-        undecided.  Otherwise clean.
+        undecided (classes that stand out are named all the same).  Any class flagged: backdoored.  Two classes and no
+        spread to hold them against, or more than `undecided_share` of the classes without an end: undecided.
+        Otherwise clean.
     """
     scored = [k for k, score in enumerate(scores) if score is not None and math.isfinite(score)]
     finished = finished if finished is not None else [k in scored for k in range(len(scores))]
@@ -155,6 +157,8 @@ def _conclude(
     if targets:
         which = "one class stands" if len(targets) == 1 else f"{len(targets)} classes stand"
         return Verdict.BACKDOORED, f"{which} out among {classes} by a trigger far smaller than the others need"
+    if scored == 2 and not settings.spread_floor:
+        return Verdict.UNDECIDED, "two classes have nothing to be compared with"
     if unfinished > settings.undecided_share * classes:
         return Verdict.UNDECIDED, f"the search did not come to its end for {unfinished} of {classes} classes"
     return Verdict.CLEAN, f"no class of {classes} stands out by its trigger"

@@ -39,7 +39,7 @@ def cases(draw: st.DrawFn) -> Case:
     return Case(values(channels), values(1), values(channels))
 
 
-each = settings(deadline=None, max_examples=40)
+each = settings(deadline=None, max_examples=25)
 
 
 def assert_close(got: Tensor, expected: object) -> None:

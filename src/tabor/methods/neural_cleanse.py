@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +23,8 @@ from tabor.verdict import OutlierSettings
 class CostSettings:
     """Its dynamic weight: raised after `patience` good rounds in a row, lowered after as many bad ones.
 
+    Differs from the original code in one detail: there the first raise after the weight is set comes a round earlier.
+
     Attributes:
         initial: weight on the mask's L1 once the attack has worked for `patience` rounds; before that it is 0.
         up: factor on the way up, above 1.
@@ -37,7 +40,8 @@ class CostSettings:
     success: float = 0.95
 
     def __post_init__(self) -> None:
-        if min(self.up, self.down) <= 1 or self.patience < 1 or not 0 < self.success <= 1 or self.initial <= 0:
+        factors = 1 < self.up < math.inf and 1 < self.down < math.inf and 0 < self.initial < math.inf
+        if not factors or self.patience < 1 or not 0 < self.success <= 1:
             raise SettingError(f"the weight schedule needs factors above 1 and a success in (0, 1], got {self}")
 
 

@@ -153,8 +153,8 @@ class Lambdas:
     explanation: float = 1e-2
 
     def __post_init__(self) -> None:
-        if min(dataclasses.astuple(self)) < 0:
-            raise SettingError(f"a λ cannot be negative, got {self}")
+        if not all(0 <= weight < math.inf for weight in dataclasses.astuple(self)):
+            raise SettingError(f"a λ is a number that is not negative, got {self}")
 
 
 @dataclass
