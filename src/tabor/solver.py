@@ -55,10 +55,10 @@ class SolverSettings:
         counts = (self.steps, self.batch_size, self.round_steps, self.group_images)
         if min(counts) < 1 or self.smallest_steps < 0:
             raise SettingError(f"the solver needs positive step, batch, round and group sizes, got {self}")
-        if not 0 < self.initial_mask < 1 or not 0 < self.success <= 1 or self.learning_rate <= 0:
-            raise SettingError(
-                f"the solver needs a mask and a success in (0, 1) and a positive learning rate, got {self}"
-            )
+        if not 0 < self.initial_mask < 1 or not 0 < self.success <= 1:
+            raise SettingError(f"the solver needs an initial mask in (0, 1) and a success in (0, 1], got {self}")
+        if not 0 < self.learning_rate < math.inf or not all(0 <= beta < 1 for beta in self.betas):
+            raise SettingError(f"the solver needs a positive learning rate and betas in [0, 1), got {self}")
 
 
 @dataclass(frozen=True)
