@@ -15,7 +15,8 @@ from tabor.methods.neural_cleanse import CostSettings, NeuralCleanse
 from tabor.methods.tabor import Tabor
 from tabor.result import ClassStatus
 from tabor.schedule import StabilitySettings
-from tabor.solver import Candidate, Progress, SolverSettings, _Adam, _Best, solve
+from tabor.rows import Adam, Best
+from tabor.solver import Candidate, Progress, SolverSettings, solve
 
 from .closed_form import classifier, dark_images, doorway, patch, row_images, rows
 
@@ -50,12 +51,12 @@ class TestBest:
     def masks(*sizes: float) -> Tensor:
         return torch.tensor(sizes).view(-1, 1, 1, 1)
 
-    def offer(self, best: _Best, sizes: tuple[float, ...], works: tuple[bool, ...]) -> None:
+    def offer(self, best: Best, sizes: tuple[float, ...], works: tuple[bool, ...]) -> None:
         masks = self.masks(*sizes)
         best.offer(masks, 10 * masks, torch.tensor(works))
 
     def test_takes_what_works_and_is_smaller(self) -> None:
-        best = _Best(self.masks(0.9, 0.9, 0.9), self.masks(0, 0, 0))
+        best = Best(self.masks(0.9, 0.9, 0.9), self.masks(0, 0, 0))
         assert best.size.tolist() == [math.inf] * 3
         self.offer(best, (0.5, 0.5, 0.5), (True, True, True))
         self.offer(best, (0.25, 0.25, 0.75), (True, False, True))
@@ -64,13 +65,13 @@ class TestBest:
         assert best.patterns.flatten().tolist() == [2.5, 5.0, 5.0]
 
     def test_keeps_the_first_of_two_equals(self) -> None:
-        best = _Best(self.masks(0.9), self.masks(0))
+        best = Best(self.masks(0.9), self.masks(0))
         self.offer(best, (0.5,), (True,))
         best.offer(self.masks(0.5), self.masks(1), torch.tensor([True]))
         assert best.patterns.flatten().tolist() == [5.0]
 
     def test_shows_the_latest_where_none_ever_worked_and_no_size(self) -> None:
-        best = _Best(self.masks(0.9), self.masks(0))
+        best = Best(self.masks(0.9), self.masks(0))
         self.offer(best, (0.125,), (False,))
         self.offer(best, (0.75,), (False,))
         assert best.masks.flatten().tolist() == [0.75]
@@ -80,7 +81,7 @@ class TestBest:
 
     def test_is_not_altered_by_what_happens_to_the_masks_later(self) -> None:
         masks = self.masks(0.5)
-        best = _Best(masks, masks)
+        best = Best(masks, masks)
         masks.zero_()
         assert best.masks.flatten().tolist() == [0.5]
 
@@ -93,7 +94,7 @@ class TestAdam:
     @pytest.mark.parametrize("betas", [(0.5, 0.9), (0.9, 0.999)], ids=str)
     def test_equals_torch(self, betas: tuple[float, float]) -> None:
         start = torch.randn(3, 4, generator=torch.Generator().manual_seed(99))
-        ours = _Adam([start.clone(), start.clone()], SolverSettings(learning_rate=0.05, betas=betas))
+        ours = Adam([start.clone(), start.clone()], 0.05, betas)
         theirs = nn.Parameter(start.clone())
         reference = torch.optim.Adam([theirs], lr=0.05, betas=betas)
         for step in range(20):
@@ -106,7 +107,7 @@ class TestAdam:
         assert ours.steps == 20
 
     def test_rows_that_stay_go_on_as_before(self) -> None:
-        whole, part = (_Adam([torch.ones(3, 4)], SolverSettings()) for _ in range(2))
+        whole, part = (Adam([torch.ones(3, 4)], 0.2, (0.5, 0.9)) for _ in range(2))
         for step in range(10):
             whole.step([self.gradient(step)])
             part.step([self.gradient(step) if step < 5 else self.gradient(step)[[2, 0]]])

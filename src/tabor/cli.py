@@ -19,7 +19,7 @@ from rich.text import Text
 
 from tabor import options
 from tabor.corner import Corner
-from tabor.errors import SettingError, TaborError, one_line
+from tabor.errors import TaborError, one_line
 from tabor.options import ExitCode
 
 if TYPE_CHECKING:
@@ -102,8 +102,8 @@ def scan(
         num_classes=num_classes,
         channels=None if known else channels,
         size=None if known else (height, width),
-        mean=_numbers("--mean", mean, channels),
-        std=_numbers("--std", std, channels),
+        mean=options.numbers("--mean", mean, channels),
+        std=options.numbers("--std", std, channels),
     )
     with live("scanning") as on_progress:
         result = run_scan(
@@ -295,13 +295,3 @@ def _show_record(out: Path, record: dict[str, Any], json_only: bool) -> None:
     _print(Text(f"wrote {one_line(out)}: clean accuracy {record['clean_accuracy']:.4f}"))
     for entry in planted:
         _print(Text(f"{entry['description']} → class {entry['target']}: attack success {entry['attack_success']:.4f}"))
-
-
-def _numbers(option: str, text: str | None, channels: int) -> tuple[float, ...] | None:
-    if text is None:
-        return None
-    try:
-        values = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise SettingError(f"{option} takes numbers separated by commas, got {one_line(text)}") from None
-    return values * channels if len(values) == 1 else values

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from tabor.errors import SettingError, one_line
+
 
 class ExitCode(enum.IntEnum):
     """What the process returns."""
@@ -53,3 +55,18 @@ TriggerSizes = Annotated[
 ]
 Colour = Annotated[float, typer.Option("--colour", help="Grey level of a square, 0 black to 1 white.")]
 Fraction = Annotated[float, typer.Option("--fraction", help="Poisoned copies a trigger, as a share of the images.")]
+
+
+def numbers(option: str, text: str | None, channels: int) -> tuple[float, ...] | None:
+    """Reads one number, or one a channel, separated by commas.
+
+    Raises:
+        SettingError: the text is something else.
+    """
+    if text is None:
+        return None
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise SettingError(f"{option} takes numbers separated by commas, got {one_line(text)}") from None
+    return values * channels if len(values) == 1 else values

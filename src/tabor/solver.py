@@ -19,6 +19,7 @@ from tabor.data import ImageSet
 from tabor.errors import DataError, SettingError
 from tabor.methods.base import Batch, Method, Objective
 from tabor.result import ClassStatus
+from tabor.rows import Adam, Best
 from tabor.schedule import Stability, StabilitySettings
 from tabor.trigger import Trigger
 
@@ -147,49 +148,6 @@ def solve(
     return [found[target] for target in targets]
 
 
-class _Best:
-    """The smallest mask so far of each of K classes whose trigger worked."""
-
-    def __init__(self, masks: Tensor, patterns: Tensor) -> None:
-        self.size = torch.full((len(masks),), math.inf, device=masks.device)
-        self.masks, self.patterns = masks.clone(), patterns.clone()
-
-    def offer(self, masks: Tensor, patterns: Tensor, works: Tensor) -> None:
-        """Takes the triggers that work and are smaller; where none ever worked, the latest."""
-        size = masks.flatten(1).sum(1)
-        better = works & (size < self.size)
-        taken = (better | torch.isinf(self.size))[:, None, None, None]
-        self.masks = torch.where(taken, masks, self.masks)
-        self.patterns = torch.where(taken, patterns, self.patterns)
-        self.size = torch.where(better, size, self.size)
-
-    def keep(self, index: Tensor) -> None:
-        self.size, self.masks, self.patterns = self.size[index], self.masks[index], self.patterns[index]
-
-
-class _Adam:
-    """Adam [23] on stacked parameters whose rows may leave; torch's own keeps its state by parameter, not by row."""
-
-    def __init__(self, parameters: Sequence[Tensor], settings: SolverSettings) -> None:
-        self.parameters = list(parameters)
-        self.first = [torch.zeros_like(p) for p in parameters]
-        self.second = [torch.zeros_like(p) for p in parameters]
-        self.rate, (self.beta1, self.beta2) = settings.learning_rate, settings.betas
-        self.steps = 0
-
-    def step(self, gradients_: Sequence[Tensor]) -> None:
-        self.steps += 1
-        for value, gradient, first, second in zip(self.parameters, gradients_, self.first, self.second, strict=True):
-            first.lerp_(gradient, 1 - self.beta1)
-            second.lerp_(gradient.square(), 1 - self.beta2)
-            scale = (second / (1 - self.beta2**self.steps)).sqrt_().add_(1e-8)
-            value.addcdiv_(first, scale, value=-self.rate / (1 - self.beta1**self.steps))
-
-    def keep(self, index: Tensor) -> None:
-        for tensors in (self.parameters, self.first, self.second):
-            tensors[:] = [tensor[index] for tensor in tensors]
-
-
 class _Group:
     """The search for a few classes side by side; a class that is done leaves the batch."""
 
@@ -214,8 +172,8 @@ class _Group:
         self.order = torch.stack([_image_order(images.labels, t, settings, seed) for t in targets]).to(device)
         starts = [_start(tuple(images.images.shape[1:]), t, settings.initial_mask, seed) for t in targets]
         masks, patterns = (torch.stack(values).to(device) for values in zip(*starts, strict=True))
-        self.adam = _Adam([masks, patterns], settings)
-        self.best = _Best(*self._trigger())
+        self.adam = Adam([masks, patterns], settings.learning_rate, settings.betas)
+        self.best = Best(*self._trigger())
         self.schedule = method.schedule(len(targets), device)
         self.stability = Stability(settings.stability)
         self.stable = torch.zeros(len(targets), dtype=torch.bool, device=device)
