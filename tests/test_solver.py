@@ -14,8 +14,8 @@ from tabor.methods.base import Batch, Objective
 from tabor.methods.neural_cleanse import CostSettings, NeuralCleanse
 from tabor.methods.tabor import Tabor
 from tabor.result import ClassStatus
-from tabor.schedule import StabilitySettings
 from tabor.rows import Adam, Best
+from tabor.schedule import StabilitySettings
 from tabor.solver import Candidate, Progress, SolverSettings, solve
 
 from .closed_form import classifier, dark_images, doorway, patch, row_images, rows

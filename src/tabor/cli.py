@@ -119,7 +119,7 @@ def scan(
     if out is not None:
         _log(f"wrote {one_line(write_run(out, result, clean))}")
     _show(result, json_only)
-    return _exit_code(result)
+    return ExitCode.of(result.verdict)
 
 
 @app.command()
@@ -181,7 +181,10 @@ def train(
 ) -> None:
     """Train a clean classifier, for research and tests."""
     from tabor.data import load_images
+    from tabor.files import check_writable
     from tabor.training import TrainSettings, train_classifier
+
+    check_writable(out)
 
     settings = TrainSettings() if epochs is None else TrainSettings(epochs=epochs)
     images, test = (load_images(data, size=size, split=s, skip_bad=skip_bad_images) for s in (split, test_split))
@@ -212,8 +215,10 @@ def badnet(
     """Retrain a clean model on its training images and stamped copies of some, as BadNet does."""
     from tabor.attacks.badnet import RETRAINING, infect_classifier, plan_backdoors
     from tabor.data import load_images
+    from tabor.files import check_writable
     from tabor.models import load_model
 
+    check_writable(out)
     settings = RETRAINING if epochs is None else dataclasses.replace(RETRAINING, epochs=epochs)
     classifier = load_model(model)
     shape = classifier.architecture
@@ -239,6 +244,8 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
     try:
         code = typer.main.get_command(app).main(args=argv, prog_name="tabor", standalone_mode=False)
+        if code == ExitCode.INTERRUPTED:  # typer catches Ctrl-C itself
+            _log("interrupted; a scan with --out goes on when the same command is given again")
         return int(code or 0)
     except USAGE_ERROR as error:
         error.show()
@@ -246,9 +253,9 @@ def main(argv: list[str] | None = None) -> int:
     except TaborError as error:
         Console(stderr=True).print(Text.assemble(("error: ", "bold red"), one_line(error, 1000)), soft_wrap=True)
         return ExitCode.FAILED
-    except (KeyboardInterrupt, typer.Abort):
-        _log("interrupted; a scan with --out goes on when the same command is given again")
-        return ExitCode.INTERRUPTED
+    except Exception as error:  # noqa: BLE001 (Python would exit with 1, which here means a backdoor)
+        _log(f"error: {type(error).__name__}: {one_line(error, 1000)} (a fault of tabor itself; please report it)")
+        return ExitCode.FAILED
 
 
 def run() -> None:
@@ -270,11 +277,6 @@ def _print_json(value: Any) -> None:
 
 def _tell_epoch(epoch: int, loss: float) -> None:
     _log(f"epoch {epoch}: loss {loss:.4f}")
-
-
-def _exit_code(result: ScanResult) -> ExitCode:
-    codes = {"clean": ExitCode.NO_TRIGGER_FOUND, "backdoored": ExitCode.BACKDOOR_FOUND}
-    return codes.get(result.verdict, ExitCode.UNDECIDED)
 
 
 def _show(result: ScanResult, json_only: bool) -> None:

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import safetensors
+
 from tabor.errors import TaborError, one_line
 
 
@@ -30,10 +32,26 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         temporary.chmod(0o666 & ~_umask())  # mkstemp makes private files; a result is as public as its folder
         temporary.replace(path)
-    except OSError as error:
-        raise TaborError(f"cannot write {one_line(path)}: {one_line(error.strerror)}") from None
+    except (OSError, safetensors.SafetensorError) as error:  # safetensors reports a full disk as its own error
+        raise TaborError(f"cannot write {one_line(path)}: {one_line(getattr(error, 'strerror', error))}") from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_writable(path: Path) -> None:
+    """Finds out before hours of work whether a file can be written; leaves nothing behind but the folder.
+
+    Raises:
+        TaborError: it cannot.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise TaborError(f"cannot write {one_line(path)}: {one_line(error.strerror)}") from None
+    if path.is_dir():
+        raise TaborError(f"cannot write {one_line(path)}: it is a folder")
 
 
 def write_text(path: Path, text: str) -> None:

@@ -6,20 +6,56 @@ class's trigger lies beside it in `partial/` until the scan is whole.
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor, nn
+
+import tabor
+from tabor.data import ImageSet
 from tabor.errors import TaborError, one_line
 from tabor.files import write_text
+from tabor.models import LoadedModel
 from tabor.result import ClassStatus
 from tabor.solver import Candidate
 from tabor.trigger import Trigger
 
 JOURNAL_FILE = "journal.jsonl"
 PARTIAL_FOLDER = "partial"
+
+
+def fingerprint(
+    model: nn.Module, images: ImageSet, answers: Tensor, record: dict[str, Any], seed: int
+) -> dict[str, Any]:
+    """Everything that the searches depend on.
+
+    The weights alone do not make a model: its architecture, its normalisation and plain attributes count too, so its
+    answers to the clean images (logits to three decimals) are part of it.
+    """
+    if isinstance(model, LoadedModel):
+        weights, architecture = model.sha256, dataclasses.asdict(model.architecture)
+    else:
+        weights, architecture = _digest(model.state_dict().values()), {"name": type(model).__name__}
+    return {
+        "model": {"weights": weights, "architecture": architecture, "answers": _digest([answers.round(decimals=3)])},
+        "images": _digest([images.images, images.labels]),
+        "settings": record,
+        "seed": seed,
+        "version": tabor.__version__,
+    }
+
+
+def _digest(tensors: Iterable[Tensor]) -> str:
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 class Journal:
@@ -43,7 +79,9 @@ class Journal:
         self.finished = self._read(header)
         if not self.finished:
             shutil.rmtree(self._partial, ignore_errors=True)
-            write_text(self._path, header + "\n")
+        # Written anew also when it goes on: its last line may have been cut off.
+        lines = [header, *(_line(candidate) for candidate in self.finished.values())]
+        write_text(self._path, "\n".join(lines) + "\n")
 
     def _read(self, header: str) -> dict[int, Candidate]:
         try:
@@ -72,13 +110,16 @@ class Journal:
             TaborError: the folder cannot be written.
         """
         candidate.trigger.to("cpu").save(self._trigger_path(candidate.target))
-        entry = {"class": candidate.target, "status": candidate.status, "steps": candidate.steps}
         try:
             with self._path.open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps(entry) + "\n")
+                stream.write(_line(candidate) + "\n")
         except OSError as error:
             raise TaborError(f"cannot write {one_line(self._path)}: {one_line(error.strerror)}") from None
 
     def close(self) -> None:
         """Removes the parts that the saved result has made superfluous; the journal itself stays as a record."""
         shutil.rmtree(self._partial, ignore_errors=True)
+
+
+def _line(candidate: Candidate) -> str:
+    return json.dumps({"class": candidate.target, "status": candidate.status, "steps": candidate.steps})

@@ -21,6 +21,11 @@ class ExitCode(enum.IntEnum):
     USAGE = 4
     INTERRUPTED = 130
 
+    @classmethod
+    def of(cls, verdict: str) -> ExitCode:
+        """Returns the code that tells a verdict."""
+        return {"clean": cls.NO_TRIGGER_FOUND, "backdoored": cls.BACKDOOR_FOUND}.get(verdict, cls.UNDECIDED)
+
 
 Model = Annotated[Path, typer.Argument(help="A safetensors state dict.", show_default=False)]
 Data = Annotated[str, typer.Option("--data", help="Image folder, parquet folder, or the word [b]digits[/b].")]
@@ -38,7 +43,7 @@ Images = Annotated[int, typer.Option("--images", min=4, help="How many clean ima
 Preset = Annotated[str, typer.Option("--preset", help="fast, standard or paper.")]
 MethodName = Annotated[str, typer.Option("--method", help="tabor or neural-cleanse.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, …")]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of every random draw.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, max=2**63 - 1, help="Seed of every random draw.")]
 Run = Annotated[
     Path | None,
     typer.Option("--out", help="Folder for result, triggers, pictures and report; an interrupted scan goes on."),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import resource
 import sys
 import time
@@ -18,7 +17,7 @@ from tabor.access import Classifier, choose_device
 from tabor.data import ImageSet
 from tabor.errors import DataError, SettingError
 from tabor.evidence import Evidence, measure
-from tabor.journal import Journal
+from tabor.journal import Journal, fingerprint
 from tabor.methods.base import Method
 from tabor.models import LoadedModel
 from tabor.presets import choose
@@ -28,6 +27,9 @@ from tabor.verdict import FEW_CLASSES, Decision, decide
 
 CONFIRMED = 0.8
 """Attack success on unseen images without which no class is flagged, whatever its score."""
+
+SEEDS = 2**63
+"""How many seeds there are; torch takes no larger one."""
 
 LOW_ACCURACY = 0.5
 """Clean accuracy below which the preprocessing, or the images, are probably wrong."""
@@ -71,6 +73,8 @@ def scan(
     """
     began = time.monotonic()
     images = images if isinstance(images, ImageSet) else ImageSet(*images, class_names=())
+    if not 0 <= seed < SEEDS:
+        raise SettingError(f"a seed lies between 0 and {SEEDS - 1}, got {seed}")
     where = choose_device(device)
     _check_size(model, images)
     channels, height, width = images.images.shape[1:]
@@ -80,21 +84,17 @@ def scan(
     chosen, chosen_solver = choose(method if isinstance(method, str) else "tabor", preset, len(search))
     chosen = chosen if isinstance(method, str) else method
     settings = solver or chosen_solver
-
-    clean_accuracy = _clean_accuracy(classifier, (search, confirm))
-    identity = _identity(model, classifier.num_classes)
     record: dict[str, Any] = {"solver": dataclasses.asdict(settings), chosen.name: chosen.describe()}
-    journal = Journal(Path(out), _fingerprint(identity, model, images, record, seed)) if out is not None else None
-    candidates = dict(journal.finished) if journal else {}
-    left = [target for target in targets if target not in candidates]
-    on_class = journal.add if journal else None
-    for candidate in solve(classifier, search, left, chosen, settings, seed, on_progress, on_class):
-        candidates[candidate.target] = candidate
+    identity = _identity(model, classifier.num_classes)
+    answers = classifier.predict(images.images.to(where)).cpu()
+    clean_accuracy = float((answers.argmax(1) == images.labels.cpu()).float().mean())
 
-    ordered = [candidates[target] for target in targets]
+    journal = None
+    if out is not None:
+        journal = Journal(Path(out), fingerprint(model, images, answers, record, seed))
+    ordered = _search(classifier, search, targets, chosen, settings, seed, journal, on_progress)
     evidence = [measure(classifier, c.trigger.to(where), c.target, confirm) for c in ordered]
     decision = _decide(ordered, evidence, chosen)
-    seconds = time.monotonic() - began
     result = ScanResult(
         verdict=decision.verdict,
         reason=decision.reason,
@@ -107,18 +107,9 @@ def scan(
         seed=seed,
         device=str(where),
         model=identity,
-        data={
-            "source": images.source,
-            "images": len(images),
-            "classes_present": len(torch.unique(images.labels)),
-        },
+        data=_described(images),
         clean_accuracy=clean_accuracy,
-        timing={
-            "seconds": seconds,
-            "image_passes": classifier.image_passes,
-            "images_per_second": classifier.image_passes / seconds,
-            "peak_memory_bytes": _peak_memory(where),
-        },
+        timing=_timing(classifier, time.monotonic() - began),
         warnings=tuple(_warnings(clean_accuracy, images, targets, classifier.num_classes)),
         classes=tuple(_findings(ordered, evidence, decision, chosen, images)),
         triggers={c.target: c.trigger.to("cpu") for c in ordered},
@@ -163,9 +154,23 @@ def _on(images: ImageSet, device: torch.device) -> ImageSet:
     return dataclasses.replace(images, images=images.images.to(device), labels=images.labels.to(device))
 
 
-def _clean_accuracy(classifier: Classifier, parts: Sequence[ImageSet]) -> float:
-    right = sum(int((classifier.predict(part.images).argmax(1) == part.labels).sum()) for part in parts)
-    return right / sum(len(part) for part in parts)
+def _search(
+    classifier: Classifier,
+    images: ImageSet,
+    targets: Sequence[int],
+    method: Method,
+    settings: SolverSettings,
+    seed: int,
+    journal: Journal | None,
+    on_progress: Callable[[Progress], None] | None,
+) -> list[Candidate]:
+    """Searches the classes that the journal does not have yet; returns a candidate for each target."""
+    candidates = dict(journal.finished) if journal else {}
+    left = [target for target in targets if target not in candidates]
+    on_class = journal.add if journal else None
+    for candidate in solve(classifier, images, left, method, settings, seed, on_progress, on_class):
+        candidates[candidate.target] = candidate
+    return [candidates[target] for target in targets]
 
 
 def _decide(candidates: Sequence[Candidate], evidence: Sequence[Evidence], method: Method) -> Decision:
@@ -224,23 +229,17 @@ def _identity(model: nn.Module, num_classes: int) -> dict[str, Any]:
     }
 
 
-def _fingerprint(
-    identity: dict[str, Any], model: nn.Module, images: ImageSet, record: dict[str, Any], seed: int
-) -> dict[str, Any]:
-    digest = hashlib.sha256(images.images.contiguous().numpy(force=True).tobytes())
-    digest.update(images.labels.numpy(force=True).tobytes())
-    weights = identity["sha256"]
-    if weights is None:
-        of_weights = hashlib.sha256()
-        for tensor in model.state_dict().values():
-            of_weights.update(tensor.contiguous().numpy(force=True).tobytes())
-        weights = of_weights.hexdigest()
+def _described(images: ImageSet) -> dict[str, Any]:
+    present = len(torch.unique(images.labels))
+    return {"source": images.source, "images": len(images), "classes_present": present}
+
+
+def _timing(classifier: Classifier, seconds: float) -> dict[str, Any]:
     return {
-        "model": weights,
-        "images": digest.hexdigest(),
-        "settings": record,
-        "seed": seed,
-        "version": _version(),
+        "seconds": seconds,
+        "image_passes": classifier.image_passes,
+        "images_per_second": classifier.image_passes / seconds,
+        "peak_memory_bytes": _peak_memory(classifier.device),
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +11,8 @@ from torch import Tensor, nn
 from tabor.errors import ModelError, one_line
 from tabor.models.architectures import ARCHITECTURES
 
-FAMILIES = ("tabor", "timm", "torchvision")
+LARGEST_IMAGE = 4096
+"""Channels, and pixels a side, beyond which an architecture makes no sense."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,22 +35,37 @@ class Architecture:
     std: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
-        if self.num_classes < 2:
-            raise ModelError(f"a classifier has at least 2 classes, got num_classes {self.num_classes}")
-        if min(self.channels, *self.size) < 1:
-            raise ModelError(f"images need at least one channel and one pixel, got {self.channels}×{self.size}")
+        self._check_counts()
         if (self.mean is None) != (self.std is None):
             raise ModelError("mean and std belong together; give both or neither")
         for values in (self.mean, self.std):
-            if values is not None and len(values) != self.channels:
-                raise ModelError(f"normalisation has {len(values)} values for images of {self.channels} channels")
+            if values is not None:
+                _check_normalisation(values, self.channels)
         if self.std is not None and min(self.std) <= 0:
             raise ModelError(f"std must be positive, got {self.std}")
+
+    def _check_counts(self) -> None:
+        counts = (self.num_classes, self.channels, *self.size) if isinstance(self.size, tuple) else ()
+        if not isinstance(self.name, str) or len(counts) != 4 or any(type(n) is not int for n in counts):
+            raise ModelError("an architecture has a name, whole numbers of classes and channels, and a size (H, W)")
+        if self.num_classes < 2:
+            raise ModelError(f"a classifier has at least 2 classes, got num_classes {self.num_classes}")
+        if min(counts) < 1:
+            raise ModelError(f"images need at least one channel and one pixel, got {counts[1:]}")
+        if max(counts[1:]) > LARGEST_IMAGE:
+            raise ModelError(f"images of more than {LARGEST_IMAGE} channels or pixels a side make no sense")
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """(C, H, W) of the images."""
         return (self.channels, *self.size)
+
+
+def _check_normalisation(values: tuple[float, ...], channels: int) -> None:
+    if len(values) != channels:
+        raise ModelError(f"normalisation has {len(values)} values for images of {channels} channels")
+    if not all(isinstance(value, int | float) and math.isfinite(value) for value in values):
+        raise ModelError("normalisation takes finite numbers")
 
 
 class Normalised(nn.Module):

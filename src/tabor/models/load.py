@@ -39,8 +39,10 @@ class LoadedModel(nn.Module):
         record: dict[str, Any],
     ) -> None:
         super().__init__()
+        # First without memory: a record that lies about the size must not make us allocate it.
+        _check_fit(_skeleton(architecture), weights, architecture.name)
         self.model, network = build(architecture)
-        _load_strictly(network, weights, architecture.name)
+        network.load_state_dict(dict(weights))
         self.architecture = architecture
         self.source = source
         self.sha256 = digest
@@ -115,11 +117,9 @@ def find_architecture(path: str | Path) -> Architecture | None:
 
 def _count_classes(probe: Architecture, weights: Mapping[str, Tensor]) -> int:
     """The number of classes: the size, in the file, of the dimension that follows the class count."""
-    with torch.device("meta"):
-        _, network = build(probe)
     counts = {
         weights[name].shape[0]
-        for name, tensor in network.state_dict().items()
+        for name, tensor in _skeleton(probe).items()
         if tensor.ndim and tensor.shape[0] == PROBE_CLASSES and name in weights and weights[name].ndim
     }
     if len(counts) != 1:
@@ -127,8 +127,18 @@ def _count_classes(probe: Architecture, weights: Mapping[str, Tensor]) -> int:
     return int(counts.pop())
 
 
-def _load_strictly(network: nn.Module, weights: Mapping[str, Tensor], name: str) -> None:
-    expected = network.state_dict()
+def _skeleton(architecture: Architecture) -> Mapping[str, Tensor]:
+    """The names and shapes of a network's weights, without the weights."""
+    try:
+        with torch.device("meta"):
+            _, network = build(architecture)
+    except (RuntimeError, OverflowError, TypeError) as error:
+        raise ModelError(f"{one_line(architecture.name)} cannot be built so: {one_line(error, 120)}") from None
+    state: Mapping[str, Tensor] = network.state_dict()
+    return state
+
+
+def _check_fit(expected: Mapping[str, Tensor], weights: Mapping[str, Tensor], name: str) -> None:
     missing = [key for key in expected if key not in weights]
     unknown = [key for key in weights if key not in expected]
     misshapen = [
@@ -140,7 +150,6 @@ def _load_strictly(network: nn.Module, weights: Mapping[str, Tensor], name: str)
     told = [f"{len(keys)} {fault} ({_some(keys)})" for fault, keys in faults if keys]
     if told:
         raise ModelError(f"the weights do not fit {one_line(name)}: {'; '.join(told)}")
-    network.load_state_dict(dict(weights))
 
 
 def _some(keys: list[str]) -> str:

@@ -46,7 +46,11 @@ def read_record(path: Path) -> dict[str, Any]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    if not path.is_file():
+    try:
+        found = path.is_file()
+    except OSError:  # a name that no file can have
+        found = False
+    if not found:
         raise ModelError(f"there is no model file {one_line(path)}")
     try:
         with safetensors.safe_open(path, framework="pt") as file:
