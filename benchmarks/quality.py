@@ -23,12 +23,19 @@ from tabor.result import ScanResult
 from tabor.verdict import OutlierSettings, decide
 
 FIXED = OutlierSettings(threshold=2.0)
-CORRECTED = OutlierSettings(spread_floor=0.3)
+CORRECTED = OutlierSettings(spread_floor=0.5)
+
+
+def crop_chance(evidence: Evidence) -> float:
+    """Laplace's estimate of acc_crop."""
+    return (evidence.cropped_right + 1) / (evidence.cropped_of + 2)
+
 
 MEASURES: dict[str, tuple[Callable[[Evidence], float], OutlierSettings]] = {
     "Eq. 8 at its word, above 2": (quality_paper, FIXED),
     "mask L1, above 2": (lambda e: e.mask_l1, FIXED),
     "robust, above 2": (quality_robust, FIXED),
+    "robust with −log p_crop": (lambda e: quality_robust(e) - math.log(1 - crop_chance(e)), CORRECTED),
     "robust without log s(M)": (lambda e: quality_robust(e) - math.log(e.mask_smoothness), CORRECTED),
     "robust": (quality_robust, CORRECTED),
 }

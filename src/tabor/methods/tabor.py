@@ -115,21 +115,27 @@ def quality_paper(evidence: Evidence) -> float:
 
 
 def quality_robust(evidence: Evidence) -> float:
-    """Eq. 8 made to stay finite and to grade: log(‖M‖₁/d²) + log(s(M)/(d(d−1))) − log p_att − log p_crop − log p_exp.
+    """Eq. 8 made to stay finite and to grade.
 
-    Differs from the paper in two ways (measured in docs/paper-notes.md).  Size and smoothness are the mask's own: F
-    of Eq. 8 misses a black trigger, and counts every pixel of a mask that is never exactly 0.  Each accuracy of s
-    successes in n trials is (s+1)/(n+2), Laplace's estimate: never 0 or 1, and for the one image of acc_exp worth no
-    more than log 2.
+    log(‖M‖₁/d²) + log(s(M)/(d·(d−1))) − log p_att − log(p_crop/(1−p_crop)) − log p_exp
+
+    Differs from the paper in three ways (measured in docs/paper-notes.md).  Size and smoothness are the mask's own: F
+    of Eq. 8 misses a black trigger, and counts every pixel of a mask that is never exactly 0.  Each p of s successes
+    in n trials is (s+1)/(n+2), Laplace's estimate: never 0 or 1, and for the one image of acc_exp worth no more than
+    log 2.  acc_crop counts by its log-odds: a planted trigger hides nothing of the object, a natural one much, and
+    −log is flat just where that shows.
     """
-    trials = (
-        (evidence.attacked, evidence.attacked_of),
-        (evidence.cropped_right, evidence.cropped_of),
-        (evidence.explained, evidence.explained_of),
-    )
+    attacked = _chance(evidence.attacked, evidence.attacked_of)
+    cropped = _chance(evidence.cropped_right, evidence.cropped_of)
+    explained = _chance(evidence.explained, evidence.explained_of)
     size = max(evidence.mask_l1, SMALLEST_MASK) / evidence.pixels
     scatter = max(evidence.mask_smoothness, SMALLEST_MASK) / evidence.edges
-    return math.log(size * scatter) - sum(math.log((right + 1) / (of + 2)) for right, of in trials)
+    return math.log(size * scatter) - math.log(attacked * explained) - math.log(cropped / (1 - cropped))
+
+
+def _chance(successes: int, trials: int) -> float:
+    """Laplace's estimate of a chance, in (0, 1)."""
+    return (successes + 1) / (trials + 2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,7 +197,7 @@ class Tabor:
     crop_share: float = 0.25
     mask_dropout: float = 0.3
     quality: Literal["robust", "paper"] = "robust"
-    outliers: OutlierSettings = field(default_factory=lambda: OutlierSettings(spread_floor=0.3))
+    outliers: OutlierSettings = field(default_factory=lambda: OutlierSettings(spread_floor=0.5))
 
     name = "tabor"
 
