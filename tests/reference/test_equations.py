@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -13,7 +14,19 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tabor.evidence import Evidence, measure, smoothness
-from tabor.methods.tabor import ENDLESS, Tabor, elastic_net, outside, quality_paper, r1, r2, r3, r4, target_loss
+from tabor.methods.tabor import (
+    ENDLESS,
+    Tabor,
+    elastic_net,
+    outside,
+    quality_paper,
+    quality_robust,
+    r1,
+    r2,
+    r3,
+    r4,
+    target_loss,
+)
 from tabor.trigger import Trigger, crop, isolate, stamp
 
 from ..closed_form import classifier, dark_images, doorway
@@ -172,3 +185,33 @@ def evidence(
 )
 def test_eq_8_and_its_edges(given_: Evidence, expected: float) -> None:
     assert quality_paper(given_) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("given_", "expected"),
+    [
+        # Chances 4/6, 6/12 and 2/3 by Laplace; size 4/16, smoothness 4/12; the odds of 6/12 are 1.
+        pytest.param(evidence(), math.log(1 / 4 * 1 / 3 / (2 / 3) / (2 / 3) / 1), id="by hand"),
+        pytest.param(evidence(cropped=8), math.log(1 / 12 / (4 / 9) / 3), id="hides little: odds of 9 to 3"),
+        pytest.param(evidence(explained=0), math.log(1 / 12 / (2 / 3 * 1 / 3)), id="not its own explanation"),
+        pytest.param(evidence(attacked=0), math.log(1 / 12 / (1 / 6 * 2 / 3)), id="never attacks"),
+    ],
+)
+def test_the_robust_quality(given_: Evidence, expected: float) -> None:
+    assert quality_robust(given_) == pytest.approx(expected, abs=1e-12)
+    assert Tabor().score(given_) == quality_robust(given_)
+
+
+@given(st.builds(evidence, attacked=st.integers(0, 3), cropped=st.integers(0, 9), explained=st.just(0)))
+def test_the_robust_quality_is_finite_and_grades(given_: Evidence) -> None:
+    """Anything that speaks for a planted trigger lowers it: smaller, smoother, more effective, hiding less."""
+    better = [
+        dataclasses.replace(given_, mask_l1=0.0),
+        dataclasses.replace(given_, mask_smoothness=0.0),
+        dataclasses.replace(given_, attacked=4),
+        dataclasses.replace(given_, cropped_right=10),
+        dataclasses.replace(given_, explained=1),
+    ]
+    scores = [quality_robust(one) for one in better]
+    assert all(map(math.isfinite, scores))
+    assert max(scores) < quality_robust(given_)
