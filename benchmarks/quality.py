@@ -23,7 +23,7 @@ from tabor.result import ScanResult
 from tabor.verdict import OutlierSettings, decide
 
 FIXED = OutlierSettings(threshold=2.0)
-CORRECTED = OutlierSettings(spread_floor=0.5)
+CORRECTED = OutlierSettings(spread_floor=0.75)
 
 
 def crop_chance(evidence: Evidence) -> float:

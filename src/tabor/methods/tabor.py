@@ -197,7 +197,7 @@ class Tabor:
     crop_share: float = 0.25
     mask_dropout: float = 0.3
     quality: Literal["robust", "paper"] = "robust"
-    outliers: OutlierSettings = field(default_factory=lambda: OutlierSettings(spread_floor=0.5))
+    outliers: OutlierSettings = field(default_factory=lambda: OutlierSettings(spread_floor=0.75))
 
     name = "tabor"
 
