@@ -122,12 +122,13 @@ def scan(
 
 
 def _check_size(model: nn.Module, images: ImageSet) -> None:
-    if isinstance(model, LoadedModel) and tuple(images.images.shape[1:]) != model.architecture.image_shape:
-        wanted, got = model.architecture.image_shape, tuple(images.images.shape[1:])
-        raise DataError(
-            f"the model takes images of {_shape(wanted)} (channels×height×width), the data has {_shape(got)}; "
-            f"resize them with --size {wanted[1]}"
-        )
+    if not isinstance(model, LoadedModel) or tuple(images.images.shape[1:]) == model.architecture.image_shape:
+        return
+    wanted, got = model.architecture.image_shape, tuple(images.images.shape[1:])
+    way_out = "they differ in channels" if wanted[0] != got[0] else f"resize them with --size {wanted[1]}"
+    raise DataError(
+        f"the model takes images of {_shape(wanted)} (channels×height×width), the data has {_shape(got)}; {way_out}"
+    )
 
 
 def _shape(shape: Sequence[int]) -> str:

@@ -117,11 +117,14 @@ def find_architecture(path: str | Path) -> Architecture | None:
 
 def _count_classes(probe: Architecture, weights: Mapping[str, Tensor]) -> int:
     """The number of classes: the size, in the file, of the dimension that follows the class count."""
+    skeleton = _skeleton(probe)
     counts = {
         weights[name].shape[0]
-        for name, tensor in _skeleton(probe).items()
+        for name, tensor in skeleton.items()
         if tensor.ndim and tensor.shape[0] == PROBE_CLASSES and name in weights and weights[name].ndim
     }
+    if not counts:  # none of the class layer's weights is there, so the others will hardly be
+        _check_fit(skeleton, weights, probe.name)
     if len(counts) != 1:
         raise ModelError(f"cannot tell the number of classes from the weights of {probe.name}; give --num-classes")
     return int(counts.pop())
