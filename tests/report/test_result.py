@@ -136,10 +136,14 @@ def _truncate(name: str) -> Callable[[Path], None]:
         pytest.param(lambda f: (f / RESULT_FILE).write_text("[]"), "schema version None", id="json of another kind"),
         pytest.param(lambda f: (f / RESULT_FILE).write_bytes(b"\xff\xfe"), "holds a damaged run", id="not utf-8"),
         pytest.param(_edit_json(_set("schema_version", value=99)), "schema version 99", id="other version"),
-        pytest.param(_edit_json(lambda s: s.pop("reason")), "damaged run: KeyError.*reason", id="missing key"),
-        pytest.param(_edit_json(_set("verdict", value="safe")), "'safe' is not a valid Verdict", id="unknown verdict"),
+        pytest.param(
+            _edit_json(lambda s: s.pop("reason")), "damaged run: 'reason' is a required property", id="missing key"
+        ),
+        pytest.param(_edit_json(_set("verdict", value="safe")), "'safe' is not one of", id="unknown verdict"),
         pytest.param(_edit_json(_set("classes", 0, "extra", value=1)), "damaged run.*extra", id="extra key in a class"),
         pytest.param(_edit_json(_set("classes", value=7)), "holds a damaged run", id="classes are no list"),
+        pytest.param(_edit_json(_set("threshold", value="2")), "'2' is not of type 'number'", id="text for a number"),
+        pytest.param(_edit_json(_set("targets", value=[9999])), "no class of the run", id="a target that is no class"),
         pytest.param(_edit_triggers(lambda t: t.pop("mask/3")), "damaged run.*mask/3", id="a class without a trigger"),
         pytest.param(
             _edit_triggers(lambda t: t.update({"mask/3": torch.zeros(8, 8)})),
