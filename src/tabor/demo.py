@@ -58,7 +58,7 @@ def run_demo(
     fit(model, train.images, train.labels, TRAINING, seed)
     tell(f"trained a clean model: accuracy {accuracy(model, test.images, test.labels):.1%}")
     with live("scanning the clean model") as on_progress:
-        clean = scan(model, test, seed=seed, device="cpu", on_progress=on_progress)
+        clean = scan(model, test, preset="fast", seed=seed, device="cpu", on_progress=on_progress)
 
     trigger = make_trigger(SQUARE, size=TRIGGER_SIZE, corner=Corner.BOTTOM_RIGHT, image_shape=(channels, height, width))
     backdoor = Backdoor(trigger, TARGET)
@@ -69,6 +69,6 @@ def run_demo(
         f"attack success {attack_success(model, test.images, test.labels, backdoor):.1%}"
     )
     with live("scanning the infected model") as on_progress:
-        infected = scan(model, test, seed=seed, device="cpu", on_progress=on_progress)
+        infected = scan(model, test, preset="fast", seed=seed, device="cpu", on_progress=on_progress)
     right = clean.verdict is Verdict.CLEAN and infected.verdict is Verdict.BACKDOORED and infected.targets == (TARGET,)
     return DemoOutcome(infected, clean, test, right)

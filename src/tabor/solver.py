@@ -41,7 +41,7 @@ class SolverSettings:
         group_images: classes are searched in groups of about this many images a step.
     """
 
-    steps: int = 400
+    steps: int = 800
     batch_size: int = 8
     round_steps: int = 5
     learning_rate: float = 0.2
@@ -49,7 +49,7 @@ class SolverSettings:
     initial_mask: float = 0.1
     success: float = 0.95
     stability: StabilitySettings = field(default_factory=StabilitySettings)
-    smallest_steps: int = 240
+    smallest_steps: int = 500
     group_images: int = 256
 
     def __post_init__(self) -> None:
