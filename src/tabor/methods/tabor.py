@@ -195,7 +195,7 @@ class Tabor:
     lambdas: Lambdas = field(default_factory=Lambdas)
     augmentation: AugmentationSettings = field(default_factory=AugmentationSettings)
     crop_share: float = 0.25
-    mask_dropout: float = 0.3
+    mask_dropout: float = 0.1
     quality: Literal["robust", "paper"] = "robust"
     outliers: OutlierSettings = field(default_factory=lambda: OutlierSettings(spread_floor=0.75))
 
