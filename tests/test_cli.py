@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -110,6 +111,8 @@ def shorten(monkeypatch: pytest.MonkeyPatch, steps: int = 120) -> None:
         stability=StabilitySettings(tolerance=0.9, rounds=1),
     )
     monkeypatch.setattr("tabor.presets.SolverSettings", lambda: settings)
+    fast = dataclasses.replace(settings, steps=steps // 2, smallest_steps=steps // 2)
+    monkeypatch.setattr("tabor.presets.FAST", fast)
 
 
 @pytest.fixture
