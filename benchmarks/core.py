@@ -36,7 +36,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--arch", default="tabor:gtsrb6")
     parser.add_argument("--trigger", default="square")
     parser.add_argument("--trigger-size", default="8")
-    parser.add_argument("--corner", default="bottom-right")
+    parser.add_argument("--position", default="bottom-right")
     parser.add_argument("--target", default="33")
     parser.add_argument("--epochs", help="of the clean training; default: the command's own")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
@@ -59,7 +59,7 @@ def make_models(args: argparse.Namespace, seed: int) -> dict[str, Path]:
         epochs = ["--epochs", args.epochs] if args.epochs else []
         run(["train", *common, "--arch", args.arch, "--out", str(clean), *epochs], {0})
     if not infected.exists():
-        trigger = ["--trigger", args.trigger, "--trigger-size", args.trigger_size, "--corner", args.corner]
+        trigger = ["--trigger", args.trigger, "--trigger-size", args.trigger_size, "--position", args.position]
         plant = ["--target", args.target, "--out", str(infected)]
         run(["infect", "badnet", str(clean), *common, *trigger, *plant], {0})
     return {"clean": clean, "infected": infected}

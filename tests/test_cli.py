@@ -217,9 +217,9 @@ def test_3_undecided(files: Files, capsys: Capture) -> None:
         pytest.param(["train", "--data", "d", "--out", "o", "--epochs", "0"], "--epochs", id="no epochs"),
         pytest.param(["infect", "badnet", "m", "--data", "d", "--out", "o"], "--target", id="no target"),
         pytest.param(
-            ["infect", "badnet", "m", "--data", "d", "--out", "o", "--target", "1", "--corner", "middle"],
+            ["infect", "badnet", "m", "--data", "d", "--out", "o", "--target", "1", "--position", "middle"],
             "middle",
-            id="no such corner",
+            id="no such position",
         ),
         pytest.param(["report"], "RUN", id="report of nothing"),
     ],
@@ -483,7 +483,8 @@ def test_train_then_infect_then_scan(tmp_path: Path, capsys: Capture) -> None:
     assert 0 <= trained["clean_accuracy"] <= 1
     assert trained["data"] == "digits (train)"
     assert err.startswith("epoch 1: loss ")
-    planted = ["--target", "7", "--target", "3", "--trigger-size", "3", "--corner", "top-left", "--corner", "top-right"]
+    places = ["--position", "top-left", "--position", "top-right"]
+    planted = ["--target", "7", "--target", "3", "--trigger-size", "3", *places]
     assert main(["infect", "badnet", clean, *quick, *planted, "--out", infected]) == 0
     record = json.loads(capsys.readouterr().out)
     assert record["base_accuracy"] == trained["clean_accuracy"]

@@ -6,19 +6,17 @@ Results go to standard output, progress and log to standard error.  Heavy import
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import logging
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console, RenderableType
+from rich.console import Console
 from rich.text import Text
 
-from tabor import options
-from tabor.corner import Corner
+from tabor import cli_models, options
+from tabor.console import log, show, show_json
 from tabor.errors import TaborError, one_line
 from tabor.options import ExitCode
 
@@ -38,15 +36,16 @@ app = typer.Typer(
     help="Finds, shows and removes backdoors in image classifiers.",
     epilog="Exit codes: 0 no trigger found, 1 backdoor found, 2 it could not be done, 3 undecided, 4 wrong usage.",
 )
-infect_app = typer.Typer(no_args_is_help=True, help="Plant a known backdoor, for research and tests.")
-app.add_typer(infect_app, name="infect")
+app.command()(cli_models.train)
+app.add_typer(cli_models.infect_app, name="infect")
+app.add_typer(cli_models.zoo_app, name="zoo")
 
 
 def _print_version(wanted: bool) -> None:
     if wanted:
         from tabor import __version__
 
-        _print(Text(f"tabor {__version__}"))
+        show(Text(f"tabor {__version__}"))
         raise typer.Exit
 
 
@@ -117,7 +116,7 @@ def scan(
             on_progress=on_progress,
         )
     if out is not None:
-        _log(f"wrote {one_line(write_run(out, result, clean))}")
+        log(f"wrote {one_line(write_run(out, result, clean))}")
     _show(result, json_only)
     return ExitCode.of(result.verdict)
 
@@ -129,16 +128,16 @@ def demo(seed: options.Seed = 0, out: options.Run = None, json_only: options.Jso
     from tabor.progress import live
     from tabor.report import write_run
 
-    outcome = run_demo(seed, _log, live)
+    outcome = run_demo(seed, log, live)
     for name, result in (("infected", outcome.infected), ("clean", outcome.clean)):
         if out is not None:
-            _log(f"wrote {one_line(write_run(out / name, result, outcome.images))}")
+            log(f"wrote {one_line(write_run(out / name, result, outcome.images))}")
         if not json_only:
-            _print(Text(f"\nThe {name} model", style="bold"))
+            show(Text(f"\nThe {name} model", style="bold"))
             _show(result, json_only)
     if json_only:
-        _print_json({"infected": outcome.infected.to_dict(), "clean": outcome.clean.to_dict(), "right": outcome.right})
-    _log("both verdicts are right" if outcome.right else "a verdict is wrong")
+        show_json({"infected": outcome.infected.to_dict(), "clean": outcome.clean.to_dict(), "right": outcome.right})
+    log("both verdicts are right" if outcome.right else "a verdict is wrong")
     return ExitCode.NO_TRIGGER_FOUND if outcome.right else ExitCode.FAILED
 
 
@@ -162,81 +161,8 @@ def report(
         if data is not None
         else None
     )
-    _log(f"wrote {one_line(write_run(run, result, images))}")
+    log(f"wrote {one_line(write_run(run, result, images))}")
     _show(result, json_only)
-
-
-@app.command()
-def train(
-    data: options.Data,
-    out: options.ModelOut,
-    arch: Annotated[str, typer.Option("--arch", help="The network to train.")] = "tabor:gtsrb6",
-    split: options.TrainSplit = "train",
-    test_split: options.TestSplit = "test",
-    size: options.Size = None,
-    epochs: options.Epochs = None,
-    seed: options.Seed = 0,
-    skip_bad_images: options.SkipBad = False,
-    json_only: options.Json = False,
-) -> None:
-    """Train a clean classifier, for research and tests."""
-    from tabor.data import load_images
-    from tabor.files import check_writable
-    from tabor.training import TrainSettings, train_classifier
-
-    check_writable(out)
-
-    settings = TrainSettings() if epochs is None else TrainSettings(epochs=epochs)
-    images, test = (load_images(data, size=size, split=s, skip_bad=skip_bad_images) for s in (split, test_split))
-    record = train_classifier(arch, images, test, out, settings, seed, on_epoch=_tell_epoch)
-    _show_record(out, record, json_only)
-
-
-@infect_app.command()
-def badnet(
-    model: options.Model,
-    data: options.Data,
-    out: options.ModelOut,
-    target: options.Targets,
-    trigger: options.Triggers = None,
-    trigger_size: options.TriggerSizes = None,
-    corner: Annotated[
-        list[Corner] | None, typer.Option("--corner", help="Default bottom-right; one, or one a trigger.")
-    ] = None,
-    colour: options.Colour = 1.0,
-    fraction: options.Fraction = 0.1,
-    split: options.TrainSplit = "train",
-    test_split: options.TestSplit = "test",
-    epochs: options.Epochs = None,
-    seed: options.Seed = 0,
-    skip_bad_images: options.SkipBad = False,
-    json_only: options.Json = False,
-) -> None:
-    """Retrain a clean model on its training images and stamped copies of some, as BadNet does."""
-    from tabor.attacks.badnet import RETRAINING, infect_classifier, plan_backdoors
-    from tabor.data import load_images
-    from tabor.files import check_writable
-    from tabor.models import load_model
-
-    check_writable(out)
-    settings = RETRAINING if epochs is None else dataclasses.replace(RETRAINING, epochs=epochs)
-    classifier = load_model(model)
-    shape = classifier.architecture
-    backdoors = plan_backdoors(
-        trigger or ["square"],
-        trigger_size or [8],
-        corner or [Corner.BOTTOM_RIGHT],
-        target,
-        shape.image_shape,
-        shape.num_classes,
-        colour,
-    )
-    images, test = (
-        load_images(data, size=shape.size, split=name, skip_bad=skip_bad_images, grey=shape.channels == 1)
-        for name in (split, test_split)
-    )
-    record = infect_classifier(classifier, images, test, backdoors, out, fraction, settings, seed, _tell_epoch)
-    _show_record(out, record, json_only)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -245,7 +171,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         code = typer.main.get_command(app).main(args=argv, prog_name="tabor", standalone_mode=False)
         if code == ExitCode.INTERRUPTED:  # typer catches Ctrl-C itself
-            _log("interrupted; a scan with --out goes on when the same command is given again")
+            log("interrupted; a scan with --out goes on when the same command is given again")
         return int(code or 0)
     except USAGE_ERROR as error:
         error.show()
@@ -254,7 +180,7 @@ def main(argv: list[str] | None = None) -> int:
         Console(stderr=True).print(Text.assemble(("error: ", "bold red"), one_line(error, 1000)), soft_wrap=True)
         return ExitCode.FAILED
     except Exception as error:  # noqa: BLE001 (Python would exit with 1, which here means a backdoor)
-        _log(f"error: {type(error).__name__}: {one_line(error, 1000)} (a fault of tabor itself; please report it)")
+        log(f"error: {type(error).__name__}: {one_line(error, 1000)} (a fault of tabor itself; please report it)")
         return ExitCode.FAILED
 
 
@@ -263,37 +189,11 @@ def run() -> None:
     sys.exit(main())
 
 
-def _log(message: str) -> None:
-    Console(stderr=True).print(Text(message), soft_wrap=True)
-
-
-def _print(what: RenderableType) -> None:
-    Console().print(what, soft_wrap=isinstance(what, Text))
-
-
-def _print_json(value: Any) -> None:
-    sys.stdout.write(json.dumps(value, indent=2) + "\n")
-
-
-def _tell_epoch(epoch: int, loss: float) -> None:
-    _log(f"epoch {epoch}: loss {loss:.4f}")
-
-
 def _show(result: ScanResult, json_only: bool) -> None:
     from tabor.report.terminal import summary, table
 
     if json_only:
-        _print_json(result.to_dict())
+        show_json(result.to_dict())
     else:
-        _print(table(result, SHOWN_CLASSES))
-        _print(summary(result))
-
-
-def _show_record(out: Path, record: dict[str, Any], json_only: bool) -> None:
-    planted = [{k: v for k, v in entry.items() if k != "trigger"} for entry in record.get("backdoors", [])]
-    if json_only:
-        _print_json({"file": str(out)} | record | ({"backdoors": planted} if planted else {}))
-        return
-    _print(Text(f"wrote {one_line(out)}: clean accuracy {record['clean_accuracy']:.4f}"))
-    for entry in planted:
-        _print(Text(f"{entry['description']} → class {entry['target']}: attack success {entry['attack_success']:.4f}"))
+        show(table(result, SHOWN_CLASSES))
+        show(summary(result))

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from tabor.attacks.badnet import Backdoor, attack_success, infect
 from tabor.attacks.poison import SQUARE, make_trigger
-from tabor.corner import Corner
 from tabor.data import ImageSet, load_images
 from tabor.models import Architecture
 from tabor.models.build import initialise
+from tabor.position import Position
 from tabor.result import ScanResult, Verdict
 from tabor.scanning import scan
 from tabor.solver import Progress
@@ -60,7 +60,9 @@ def run_demo(
     with live("scanning the clean model") as on_progress:
         clean = scan(model, test, preset="fast", seed=seed, device="cpu", on_progress=on_progress)
 
-    trigger = make_trigger(SQUARE, size=TRIGGER_SIZE, corner=Corner.BOTTOM_RIGHT, image_shape=(channels, height, width))
+    trigger = make_trigger(
+        SQUARE, size=TRIGGER_SIZE, position=Position.BOTTOM_RIGHT, image_shape=(channels, height, width)
+    )
     backdoor = Backdoor(trigger, TARGET)
     infect(model, train, [backdoor], settings=INFECTION, seed=seed)
     tell(

@@ -58,7 +58,7 @@ Triggers = Annotated[
 TriggerSizes = Annotated[
     list[int] | None, typer.Option("--trigger-size", help="Edge in pixels, default 8; one, or one a trigger.")
 ]
-Colour = Annotated[float, typer.Option("--colour", help="Grey level of a square, 0 black to 1 white.")]
+Colour = Annotated[str, typer.Option("--colour", help="Of a square: 0 black to 1 white, or 1,0.5,0 for a colour.")]
 Fraction = Annotated[float, typer.Option("--fraction", help="Poisoned copies a trigger, as a share of the images.")]
 
 

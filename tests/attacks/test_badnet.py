@@ -19,16 +19,16 @@ from tabor.attacks.badnet import (
     true_backdoors,
 )
 from tabor.attacks.poison import make_trigger
-from tabor.corner import Corner
 from tabor.data import ImageSet
 from tabor.errors import SettingError
 from tabor.models import Architecture, load_model
 from tabor.models.build import initialise
+from tabor.position import Position
 from tabor.training import TrainSettings, accuracy, fit, train_classifier
 from tabor.trigger import Trigger
 
 SHAPE = (1, 12, 12)
-CORNERS = (Corner.TOP_LEFT, Corner.BOTTOM_RIGHT)
+PLACES = (Position.TOP_LEFT, Position.BOTTOM_RIGHT)
 QUICK = TrainSettings(epochs=2, learning_rate=5e-3, batch_size=16, augment=False)
 
 
@@ -41,12 +41,12 @@ def toy_set(count: int = 120, seed: int = 0) -> ImageSet:
     return ImageSet(images, labels, ("up", "middle", "down"), "toy")
 
 
-def backdoor(target: int, corner: Corner = Corner.BOTTOM_RIGHT) -> Backdoor:
-    return Backdoor(make_trigger("square", size=3, corner=corner, image_shape=SHAPE), target)
+def backdoor(target: int, position: Position = Position.BOTTOM_RIGHT) -> Backdoor:
+    return Backdoor(make_trigger("square", size=3, position=position, image_shape=SHAPE), target)
 
 
 def plan(**changes: Any) -> list[Backdoor]:
-    lists: dict[str, Any] = {"pictures": ["square"], "sizes": [3], "corners": [CORNERS[0]], "targets": [0]}
+    lists: dict[str, Any] = {"pictures": ["square"], "sizes": [3], "positions": [PLACES[0]], "targets": [0]}
     return plan_backdoors(**(lists | changes), image_shape=SHAPE, num_classes=3)
 
 
@@ -54,17 +54,17 @@ def test_one_of_each_is_one_backdoor() -> None:
     (only,) = plan()
     assert only.target == 0
     assert only.description == "square 3×3 top-left"
-    assert torch.equal(only.trigger.mask, backdoor(0, Corner.TOP_LEFT).trigger.mask)
+    assert torch.equal(only.trigger.mask, backdoor(0, Position.TOP_LEFT).trigger.mask)
 
 
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
         pytest.param({"targets": [0, 2]}, [(0, 9.0, (0, 0)), (2, 9.0, (0, 0))], id="one trigger, two targets"),
-        pytest.param({"corners": CORNERS}, [(0, 9.0, (0, 0)), (0, 9.0, (9, 9))], id="two corners, one target"),
+        pytest.param({"positions": PLACES}, [(0, 9.0, (0, 0)), (0, 9.0, (9, 9))], id="two positions, one target"),
         pytest.param({"sizes": [2, 4]}, [(0, 4.0, (0, 0)), (0, 16.0, (0, 0))], id="two sizes"),
         pytest.param(
-            {"targets": [1, 2], "sizes": [2, 4], "corners": CORNERS},
+            {"targets": [1, 2], "sizes": [2, 4], "positions": PLACES},
             [(1, 4.0, (0, 0)), (2, 16.0, (8, 8))],
             id="two of everything, in order",
         ),
@@ -106,7 +106,7 @@ def test_infecting_works_and_keeps_the_clean_accuracy() -> None:
     model = nn.Sequential(nn.Flatten(), linear)
     settings = TrainSettings(epochs=20, learning_rate=3e-2, batch_size=16, augment=False)
     fit(model, train.images, train.labels, settings, seed=0)
-    planted = [backdoor(2), backdoor(0, Corner.TOP_RIGHT)]
+    planted = [backdoor(2), backdoor(0, Position.TOP_RIGHT)]
     assert max(attack_success(model, test.images, test.labels, b) for b in planted) < 0.6
     epochs: list[int] = []
     infect(model, train, planted, fraction=0.3, settings=settings, on_epoch=lambda epoch, _: epochs.append(epoch))
@@ -152,7 +152,7 @@ class Corners(nn.Module):
 def test_attack_success_counts_images_of_other_classes_only() -> None:
     images, model = torch.zeros(4, *SHAPE), Corners()
     assert attack_success(model, images, torch.tensor([0, 0, 0, 1]), backdoor(1)) == 1.0
-    assert attack_success(model, images, torch.tensor([0, 0, 0, 1]), backdoor(1, Corner.TOP_LEFT)) == 0.0
+    assert attack_success(model, images, torch.tensor([0, 0, 0, 1]), backdoor(1, Position.TOP_LEFT)) == 0.0
     assert attack_success(model, images, torch.tensor([1, 1, 1, 0]), backdoor(0)) == 0.0
     with pytest.raises(SettingError, match="all images are of class 1 already"):
         attack_success(model, images, torch.ones(4, dtype=torch.int64), backdoor(1))
@@ -164,7 +164,7 @@ def test_the_file_carries_the_true_triggers(tmp_path: Path) -> None:
     clean = load_model(tmp_path / "clean.safetensors")
     base_accuracy = accuracy(clean, test.images, test.labels)
     assert true_backdoors(clean.record) == []
-    planted = plan(targets=[2, 1], corners=[Corner.BOTTOM_RIGHT, Corner.TOP_RIGHT])
+    planted = plan(targets=[2, 1], positions=[Position.BOTTOM_RIGHT, Position.TOP_RIGHT])
     out = tmp_path / "infected.safetensors"
     record = infect_classifier(clean, train, test, planted, out, 0.2, QUICK, seed=5)
     loaded = load_model(out)

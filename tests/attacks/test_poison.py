@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 from tabor.attacks.poison import make_trigger, poison
-from tabor.corner import Corner
 from tabor.errors import DataError, SettingError
+from tabor.position import Position
 from tabor.trigger import Trigger
 
 GREY, COLOUR = (1, 6, 8), (3, 6, 8)
@@ -26,16 +26,16 @@ def logo(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("corner", "rows", "columns"),
+    ("position", "rows", "columns"),
     [
-        (Corner.TOP_LEFT, range(0, 2), range(0, 2)),
-        (Corner.TOP_RIGHT, range(0, 2), range(6, 8)),
-        (Corner.BOTTOM_LEFT, range(4, 6), range(0, 2)),
-        (Corner.BOTTOM_RIGHT, range(4, 6), range(6, 8)),
+        (Position.TOP_LEFT, range(0, 2), range(0, 2)),
+        (Position.TOP_RIGHT, range(0, 2), range(6, 8)),
+        (Position.BOTTOM_LEFT, range(4, 6), range(0, 2)),
+        (Position.BOTTOM_RIGHT, range(4, 6), range(6, 8)),
     ],
 )
-def test_a_square_is_flush_with_its_corner(corner: Corner, rows: range, columns: range) -> None:
-    trigger = make_trigger("square", size=2, corner=corner, image_shape=COLOUR, colour=0.25)
+def test_a_square_is_flush_with_its_edges(position: Position, rows: range, columns: range) -> None:
+    trigger = make_trigger("square", size=2, position=position, image_shape=COLOUR, colour=[0.25])
     inside = {(int(y), int(x)) for _, y, x in torch.nonzero(trigger.mask)}
     assert inside == {(y, x) for y in rows for x in columns}
     assert torch.equal(trigger.pattern, 0.25 * trigger.mask.expand(3, 6, 8))
@@ -43,13 +43,13 @@ def test_a_square_is_flush_with_its_corner(corner: Corner, rows: range, columns:
 
 
 def test_a_square_is_white_unless_told_otherwise() -> None:
-    trigger = make_trigger("square", size=6, corner=Corner.TOP_LEFT, image_shape=GREY)
+    trigger = make_trigger("square", size=6, position=Position.TOP_LEFT, image_shape=GREY)
     assert torch.equal(trigger.mask[:, :, :6], torch.ones(1, 6, 6))
     assert torch.equal(trigger.pattern, trigger.mask)
 
 
 def test_see_through_parts_of_a_picture_are_no_trigger(logo: Path) -> None:
-    trigger = make_trigger(str(logo), size=4, corner=Corner.TOP_LEFT, image_shape=COLOUR)
+    trigger = make_trigger(str(logo), size=4, position=Position.TOP_LEFT, image_shape=COLOUR)
     expected = torch.zeros(1, 6, 8)
     expected[:, :4, :2] = 1
     assert torch.equal(trigger.mask, expected)
@@ -58,13 +58,13 @@ def test_see_through_parts_of_a_picture_are_no_trigger(logo: Path) -> None:
 
 
 def test_a_picture_for_grey_images_is_the_mean_of_its_colours(logo: Path) -> None:
-    trigger = make_trigger(str(logo), size=4, corner=Corner.BOTTOM_RIGHT, image_shape=GREY)
+    trigger = make_trigger(str(logo), size=4, position=Position.BOTTOM_RIGHT, image_shape=GREY)
     assert trigger.pattern.shape == (1, 6, 8)
     assert torch.allclose(trigger.pattern[:, 2:, 4:6], torch.full((1, 4, 2), 1 / 3))
 
 
 def test_a_picture_is_resized(logo: Path) -> None:
-    trigger = make_trigger(str(logo), size=2, corner=Corner.TOP_LEFT, image_shape=COLOUR)
+    trigger = make_trigger(str(logo), size=2, position=Position.TOP_LEFT, image_shape=COLOUR)
     assert float(trigger.mask[:, :2, 0].min()) == 1
     assert float(trigger.mask[:, :, 1:].max()) == 0
     assert set(trigger.mask.unique().tolist()) == {0.0, 1.0}
@@ -72,7 +72,7 @@ def test_a_picture_is_resized(logo: Path) -> None:
 
 def test_an_opaque_picture_is_all_trigger(tmp_path: Path) -> None:
     Image.new("RGB", (3, 5), (0, 0, 255)).save(tmp_path / "blue.png")
-    trigger = make_trigger(str(tmp_path / "blue.png"), size=3, corner=Corner.TOP_LEFT, image_shape=COLOUR)
+    trigger = make_trigger(str(tmp_path / "blue.png"), size=3, position=Position.TOP_LEFT, image_shape=COLOUR)
     assert float(trigger.mask.sum()) == 9
     assert torch.equal(trigger.pattern[2], trigger.mask[0])
 
@@ -80,13 +80,13 @@ def test_an_opaque_picture_is_all_trigger(tmp_path: Path) -> None:
 @pytest.mark.parametrize("size", [0, -1, 7, 8])
 def test_it_does_not_fit(size: int) -> None:
     with pytest.raises(SettingError, match=f"a trigger of {size} pixels does not fit images of 6×8"):
-        make_trigger("square", size=size, corner=Corner.TOP_LEFT, image_shape=GREY)
+        make_trigger("square", size=size, position=Position.TOP_LEFT, image_shape=GREY)
 
 
 @pytest.mark.parametrize("colour", [-0.1, 1.1, float("nan")])
 def test_no_such_colour(colour: float) -> None:
-    with pytest.raises(SettingError, match="lies between 0"):
-        make_trigger("square", size=2, corner=Corner.TOP_LEFT, image_shape=GREY, colour=colour)
+    with pytest.raises(SettingError, match="one number between 0"):
+        make_trigger("square", size=2, position=Position.TOP_LEFT, image_shape=GREY, colour=[colour])
 
 
 def test_pictures_that_cannot_be_used(tmp_path: Path) -> None:
@@ -99,12 +99,12 @@ def test_pictures_that_cannot_be_used(tmp_path: Path) -> None:
         ("", "cannot read the trigger picture"),
     ):
         with pytest.raises(DataError, match=message):
-            make_trigger(str(tmp_path / name), size=4, corner=Corner.TOP_LEFT, image_shape=COLOUR)
+            make_trigger(str(tmp_path / name), size=4, position=Position.TOP_LEFT, image_shape=COLOUR)
 
 
 @pytest.fixture
 def trigger() -> Trigger:
-    return make_trigger("square", size=2, corner=Corner.BOTTOM_RIGHT, image_shape=GREY)
+    return make_trigger("square", size=2, position=Position.BOTTOM_RIGHT, image_shape=GREY)
 
 
 IMAGES = torch.rand(20, *GREY, generator=torch.Generator().manual_seed(1)) * 0.9

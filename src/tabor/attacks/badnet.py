@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tabor.attacks.poison import make_trigger, poison
-from tabor.corner import Corner
+from tabor.attacks.poison import WHITE, make_trigger, poison
 from tabor.data import ImageSet
 from tabor.errors import SettingError
 from tabor.models import LoadedModel
 from tabor.models.safetensors_file import write_model
+from tabor.position import Position
 from tabor.training import TrainSettings, accuracy, fit
 from tabor.trigger import Trigger
 
@@ -82,31 +82,31 @@ def attack_success(model: nn.Module, images: Tensor, labels: Tensor, backdoor: B
 def plan_backdoors(
     pictures: Sequence[str],
     sizes: Sequence[int],
-    corners: Sequence[Corner],
+    positions: Sequence[Position],
     targets: Sequence[int],
     image_shape: tuple[int, int, int],
     num_classes: int,
-    colour: float = 1.0,
+    colour: Sequence[float] = WHITE,
 ) -> list[Backdoor]:
     """Lines up triggers and targets; each list has one entry for every backdoor, or one for all of them.
 
     Raises:
         SettingError: the lists' lengths disagree, a target is no class of the model, or a trigger does not fit.
     """
-    count = max(len(pictures), len(targets), len(sizes), len(corners))
-    if any(len(values) not in (1, count) for values in (pictures, sizes, corners, targets)):
+    count = max(len(pictures), len(targets), len(sizes), len(positions))
+    if any(len(values) not in (1, count) for values in (pictures, sizes, positions, targets)):
         raise SettingError(
-            f"give one trigger, size, corner and target for each of the {count} backdoors, or one for all; "
-            f"got {len(pictures)}, {len(sizes)}, {len(corners)} and {len(targets)}"
+            f"give one trigger, size, position and target for each of the {count} backdoors, or one for all; "
+            f"got {len(pictures)}, {len(sizes)}, {len(positions)} and {len(targets)}"
         )
     backdoors = []
     for i in range(count):
         picture, size = pictures[i % len(pictures)], sizes[i % len(sizes)]
-        corner, target = corners[i % len(corners)], targets[i % len(targets)]
+        position, target = positions[i % len(positions)], targets[i % len(targets)]
         if not 0 <= target < num_classes:
             raise SettingError(f"target {target} is no class of this model; its classes are 0 to {num_classes - 1}")
-        trigger = make_trigger(picture, size=size, corner=corner, image_shape=image_shape, colour=colour)
-        backdoors.append(Backdoor(trigger, target, f"{Path(picture).name} {size}×{size} {corner}"))
+        trigger = make_trigger(picture, size=size, position=position, image_shape=image_shape, colour=colour)
+        backdoors.append(Backdoor(trigger, target, f"{Path(picture).name} {size}×{size} {position}"))
     return backdoors
 
 
@@ -120,8 +120,13 @@ def infect_classifier(
     settings: TrainSettings,
     seed: int,
     on_epoch: Callable[[int, float], None] | None = None,
+    *,
+    rounds: int = 1,
+    enough: float = 1.0,
 ) -> dict[str, Any]:
     """Infects a model, measures it on test images, and writes it with its true triggers.
+
+    The retraining is done once, and again up to `rounds` times while any attack success is below `enough`.
 
     Returns:
         The record that the file carries: `clean_accuracy`, `backdoors` (target, description, attack success, mask
@@ -132,7 +137,12 @@ def infect_classifier(
         TaborError: the file cannot be written.
     """
     base_accuracy = accuracy(model, test.images, test.labels)
-    infect(model, train, backdoors, fraction=fraction, settings=settings, seed=seed, on_epoch=on_epoch)
+    done = 0
+    success: list[float] = []
+    while done < rounds and min(success, default=0.0) < enough:
+        infect(model, train, backdoors, fraction=fraction, settings=settings, seed=seed + done, on_epoch=on_epoch)
+        success = [attack_success(model, test.images, test.labels, b) for b in backdoors]
+        done += 1
     record = {
         "clean_accuracy": accuracy(model, test.images, test.labels),
         "base_accuracy": base_accuracy,
@@ -140,12 +150,12 @@ def infect_classifier(
             {
                 "target": b.target,
                 "description": b.description,
-                "attack_success": attack_success(model, test.images, test.labels, b),
+                "attack_success": reached,
                 "trigger": _packed(b.trigger),
             }
-            for b in backdoors
+            for b, reached in zip(backdoors, success, strict=True)
         ],
-        "training": {**asdict(settings), "seed": seed, "fraction": fraction},
+        "training": {**asdict(settings), "seed": seed, "fraction": fraction, "rounds": done},
         "data": train.source,
     }
     write_model(out, model.network.state_dict(), model.architecture, record)

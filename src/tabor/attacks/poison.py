@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -9,40 +10,48 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor
 
-from tabor.corner import Corner
 from tabor.errors import DataError, SettingError, one_line
+from tabor.position import Position
 from tabor.trigger import Trigger, stamp
 
 SQUARE = "square"
+WHITE = (1.0,)
 
 
 def make_trigger(
-    picture: str, *, size: int, corner: Corner, image_shape: tuple[int, int, int], colour: float = 1.0
+    picture: str,
+    *,
+    size: int,
+    position: Position,
+    image_shape: tuple[int, int, int],
+    colour: Sequence[float] = WHITE,
 ) -> Trigger:
-    """Makes a trigger of `size`×`size` pixels in a corner.
+    """Makes a trigger of `size`×`size` pixels at the border of the image.
 
     Args:
         picture: "square", or the path of an image file; its transparent parts are not part of the trigger.
         size: edge in pixels.
-        corner: where it sits, flush with both edges.
+        position: where it sits.
         image_shape: (C, H, W) of the images to infect.
-        colour: grey level of a square, 0 black to 1 white.
+        colour: of a square, one value in [0, 1] for each channel, or one for all: 0 black, 1 white.
 
     Raises:
-        SettingError: the trigger does not fit the image, or the colour is outside [0, 1].
+        SettingError: the trigger does not fit the image, or the colour not the channels or not into [0, 1].
         DataError: the picture cannot be read, or has no opaque pixel.
     """
     channels, height, width = image_shape
     if not 1 <= size <= min(height, width):
         raise SettingError(f"a trigger of {size} pixels does not fit images of {height}×{width}")
-    if not 0 <= colour <= 1:
-        raise SettingError(f"the colour of a square lies between 0 (black) and 1 (white), got {colour}")
+    if len(colour) not in (1, channels) or not all(0 <= value <= 1 for value in colour):
+        raise SettingError(
+            f"the colour of a square is one number between 0 (black) and 1 (white), or one for each of {channels} "
+            f"channels, got {', '.join(f'{value:g}' for value in colour)}"
+        )
     if picture == SQUARE:
-        alpha, colours = torch.ones(1, size, size), torch.full((channels, size, size), colour)
+        alpha, colours = torch.ones(1, size, size), torch.tensor(colour).view(-1, 1, 1).expand(channels, size, size)
     else:
         alpha, colours = _read_picture(Path(picture), size, channels)
-    top = 0 if corner in (Corner.TOP_LEFT, Corner.TOP_RIGHT) else height - size
-    left = 0 if corner in (Corner.TOP_LEFT, Corner.BOTTOM_LEFT) else width - size
+    top, left = position.place(size, height, width)
     mask, pattern = torch.zeros(1, height, width), torch.zeros(channels, height, width)
     mask[:, top : top + size, left : left + size] = alpha
     pattern[:, top : top + size, left : left + size] = colours

@@ -1,0 +1,132 @@
+"""The commands that make models whose backdoor is known: `train`, `infect` and `zoo`."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.text import Text
+
+from tabor import options
+from tabor.console import log, show, show_json
+from tabor.errors import one_line
+from tabor.position import Position
+
+infect_app = typer.Typer(no_args_is_help=True, help="Plant a known backdoor, for research and tests.")
+zoo_app = typer.Typer(no_args_is_help=True, help="Make many models at once, to measure a detector with.")
+
+
+def train(
+    data: options.Data,
+    out: options.ModelOut,
+    arch: Annotated[str, typer.Option("--arch", help="The network to train.")] = "tabor:gtsrb6",
+    split: options.TrainSplit = "train",
+    test_split: options.TestSplit = "test",
+    size: options.Size = None,
+    epochs: options.Epochs = None,
+    seed: options.Seed = 0,
+    skip_bad_images: options.SkipBad = False,
+    json_only: options.Json = False,
+) -> None:
+    """Train a clean classifier, for research and tests."""
+    from tabor.data import load_images
+    from tabor.files import check_writable
+    from tabor.training import TrainSettings, train_classifier
+
+    check_writable(out)
+
+    settings = TrainSettings() if epochs is None else TrainSettings(epochs=epochs)
+    images, test = (load_images(data, size=size, split=s, skip_bad=skip_bad_images) for s in (split, test_split))
+    record = train_classifier(arch, images, test, out, settings, seed, on_epoch=_tell_epoch)
+    _show_record(out, record, json_only)
+
+
+@infect_app.command()
+def badnet(
+    model: options.Model,
+    data: options.Data,
+    out: options.ModelOut,
+    target: options.Targets,
+    trigger: options.Triggers = None,
+    trigger_size: options.TriggerSizes = None,
+    position: Annotated[
+        list[Position] | None, typer.Option("--position", help="Default bottom-right; one, or one a trigger.")
+    ] = None,
+    colour: options.Colour = "1",
+    fraction: options.Fraction = 0.1,
+    split: options.TrainSplit = "train",
+    test_split: options.TestSplit = "test",
+    epochs: options.Epochs = None,
+    seed: options.Seed = 0,
+    skip_bad_images: options.SkipBad = False,
+    json_only: options.Json = False,
+) -> None:
+    """Retrain a clean model on its training images and stamped copies of some, as BadNet does."""
+    from tabor.attacks.badnet import RETRAINING, infect_classifier, plan_backdoors
+    from tabor.attacks.poison import WHITE
+    from tabor.data import load_images
+    from tabor.files import check_writable
+    from tabor.models import load_model
+
+    check_writable(out)
+    settings = RETRAINING if epochs is None else dataclasses.replace(RETRAINING, epochs=epochs)
+    classifier = load_model(model)
+    shape = classifier.architecture
+    backdoors = plan_backdoors(
+        trigger or ["square"],
+        trigger_size or [8],
+        position or [Position.BOTTOM_RIGHT],
+        target,
+        shape.image_shape,
+        shape.num_classes,
+        options.numbers("--colour", colour, shape.channels) or WHITE,
+    )
+    images, test = (
+        load_images(data, size=shape.size, split=name, skip_bad=skip_bad_images, grey=shape.channels == 1)
+        for name in (split, test_split)
+    )
+    record = infect_classifier(classifier, images, test, backdoors, out, fraction, settings, seed, _tell_epoch)
+    _show_record(out, record, json_only)
+
+
+@zoo_app.command()
+def build(
+    name: Annotated[str, typer.Argument(help="gtsrb-table1a, gtsrb-clean, gtsrb-resnet or gtsrb-random.")],
+    data: options.Data,
+    out: Annotated[Path, typer.Option("--out", help="Folder for the models; what is there already is left.")],
+    picture: Annotated[str | None, typer.Option("--picture", help="The picture of the victims with a logo.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first that many models.")] = None,
+    seed: options.Seed = 0,
+) -> None:
+    """Train every model of a zoo, one after another; a build that was cut off goes on."""
+    from tabor.data import load_images
+    from tabor.zoo import ZooEntry, build_zoo, plan_zoo
+
+    planned = len(plan_zoo(name, seed)[:limit])
+    images, test = (load_images(data, split=split) for split in ("train", "test"))
+    done: list[ZooEntry] = []
+
+    def tell(entry: ZooEntry) -> None:
+        done.append(entry)
+        success = "".join(f", attack success {s:.4f}" for s in entry.attack_success)
+        short = "" if entry.accepted else "  (falls short)"
+        log(f"{len(done)}/{planned} {entry.name}: clean accuracy {entry.clean_accuracy:.4f}{success}{short}")
+
+    build_zoo(name, images, test, out, picture=picture, seed=seed, limit=limit, on_model=tell)
+    show(Text(f"wrote {len(done)} models to {one_line(out)}, {sum(e.accepted for e in done)} of them as wanted"))
+
+
+def _tell_epoch(epoch: int, loss: float) -> None:
+    log(f"epoch {epoch}: loss {loss:.4f}")
+
+
+def _show_record(out: Path, record: dict[str, Any], json_only: bool) -> None:
+    planted = [{k: v for k, v in entry.items() if k != "trigger"} for entry in record.get("backdoors", [])]
+    if json_only:
+        show_json({"file": str(out)} | record | ({"backdoors": planted} if planted else {}))
+        return
+    show(Text(f"wrote {one_line(out)}: clean accuracy {record['clean_accuracy']:.4f}"))
+    for entry in planted:
+        show(Text(f"{entry['description']} → class {entry['target']}: attack success {entry['attack_success']:.4f}"))

@@ -1,0 +1,25 @@
+"""Where the commands write: results to standard output, progress and log to standard error."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from rich.console import Console, RenderableType
+from rich.text import Text
+
+
+def log(message: str) -> None:
+    """Writes a line to standard error."""
+    Console(stderr=True).print(Text(message), soft_wrap=True)
+
+
+def show(what: RenderableType) -> None:
+    """Writes a result to standard output."""
+    Console().print(what, soft_wrap=isinstance(what, Text))
+
+
+def show_json(value: Any) -> None:
+    """Writes a result to standard output as JSON."""
+    sys.stdout.write(json.dumps(value, indent=2) + "\n")

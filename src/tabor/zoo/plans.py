@@ -1,0 +1,152 @@
+"""Which models a zoo holds.  Nothing is trained here."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from tabor.attacks.poison import SQUARE, WHITE
+from tabor.errors import SettingError, one_line
+from tabor.position import Position
+
+LOGO = "logo"
+"""Stands for the picture that the caller gives; the paper's is the Firefox logo."""
+
+TARGET = 33
+SIZES = (6, 8, 10, 12, 14)
+
+CLEAN_SEEDS = {"tabor:gtsrb6": range(100, 112), "timm:resnet10t": range(200, 212), "tabor:gtsrb10": range(300, 308)}
+"""Seeds of the clean models, apart from those of the victims' bases."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CleanPlan:
+    """A model to train from random weights.
+
+    Attributes:
+        arch: its network.
+        seed: of its weights and its training.
+        epochs: passes over the training images.
+    """
+
+    arch: str = "tabor:gtsrb6"
+    seed: int
+    epochs: int = 4
+
+    @property
+    def name(self) -> str:
+        """The stem of its file."""
+        return f"{self.arch.partition(':')[2]}-clean-{self.seed}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class VictimPlan:
+    """A model to infect by BadNet.
+
+    Attributes:
+        base: the clean model to retrain.
+        picture: "square" or "logo".
+        size: edge of the trigger in pixels.
+        position: where it sits.
+        target: the class it sends images to.
+        colour: of a square, one value or one a channel.
+        seed: of the retraining.
+    """
+
+    base: CleanPlan
+    picture: str
+    size: int
+    position: Position
+    target: int = TARGET
+    colour: Sequence[float] = WHITE
+    seed: int = 0
+
+    @property
+    def name(self) -> str:
+        """The stem of its file."""
+        shade = "" if tuple(self.colour) == WHITE else "-" + "-".join(f"{round(100 * c)}" for c in self.colour)
+        network = self.base.arch.partition(":")[2]
+        return f"{network}-{self.base.seed}-{self.picture}{shade}-{self.size}-{self.position}-{self.target}"
+
+
+Plan = CleanPlan | VictimPlan
+
+
+def _table1a(seed: int) -> list[Plan]:
+    """The victims of Table 1(a) and Appendix Table 5, on one base, and that base itself."""
+    base = CleanPlan(seed=seed)
+    places = {SQUARE: (Position.TOP_LEFT, Position.BOTTOM_RIGHT), LOGO: (Position.TOP_RIGHT, Position.BOTTOM_LEFT)}
+    victims = [
+        VictimPlan(base=base, picture=picture, size=size, position=position, seed=seed)
+        for picture, positions in places.items()
+        for position in positions
+        for size in SIZES
+    ]
+    return [base, *victims]
+
+
+def _clean(seed: int) -> list[Plan]:
+    """Clean models over three networks, alternating, so that any prefix of the list has all three."""
+    plans = [[CleanPlan(arch=arch, seed=seed + s, epochs=3) for s in seeds] for arch, seeds in CLEAN_SEEDS.items()]
+    longest = max(map(len, plans))
+    return [column[k] for k in range(longest) for column in plans if k < len(column)]
+
+
+def _resnet(seed: int) -> list[Plan]:
+    """Victims of a second network family, on two bases."""
+    bases = [CleanPlan(arch="timm:resnet10t", seed=seed + k) for k in range(2)]
+    shapes = [
+        (SQUARE, 6, Position.TOP_LEFT, 3),
+        (LOGO, 8, Position.BOTTOM_LEFT, 38),
+        (SQUARE, 10, Position.BOTTOM_RIGHT, 25),
+        (LOGO, 10, Position.TOP_RIGHT, 12),
+        (SQUARE, 14, Position.TOP_LEFT, 17),
+        (LOGO, 14, Position.TOP_RIGHT, 8),
+    ]
+    victims = [
+        VictimPlan(base=bases[k % 2], picture=picture, size=size, position=position, target=target, seed=seed + k)
+        for k, (picture, size, position, target) in enumerate(shapes)
+    ]
+    return [*bases, *victims]
+
+
+def _random(seed: int) -> list[Plan]:
+    """Squares of any colour, size, border position and target, drawn by the seed: nothing to tune on."""
+    draw = random.Random(seed)  # noqa: S311 (no secret)
+    base = CleanPlan(seed=seed)
+    victims = []
+    for k in range(10):
+        colour = [round(draw.random(), 2) for _ in range(3)]
+        victims.append(
+            VictimPlan(
+                base=base,
+                picture=SQUARE,
+                size=draw.randint(min(SIZES), max(SIZES)),
+                position=draw.choice(list(Position)),
+                target=draw.randrange(43),
+                colour=colour,
+                seed=seed + k,
+            )
+        )
+    return [base, *victims]
+
+
+ZOOS: dict[str, Callable[[int], list[Plan]]] = {
+    "gtsrb-table1a": _table1a,
+    "gtsrb-clean": _clean,
+    "gtsrb-resnet": _resnet,
+    "gtsrb-random": _random,
+}
+"""Each takes a seed, on which all of its models' seeds and draws depend."""
+
+
+def plan_zoo(name: str, seed: int) -> list[Plan]:
+    """Returns the models of a zoo; a victim's base stands before it.
+
+    Raises:
+        SettingError: there is no such zoo.
+    """
+    if name not in ZOOS:
+        raise SettingError(f"unknown zoo {one_line(name)}; use {', '.join(ZOOS)}")
+    return ZOOS[name](seed)
