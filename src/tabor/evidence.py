@@ -11,6 +11,9 @@ from tabor.access import Classifier
 from tabor.data import ImageSet
 from tabor.trigger import Trigger, crop, isolate, stamp
 
+WORKS = 0.8
+"""Attack success on unseen images without which a trigger flags no class, whatever its score."""
+
 EIGHT_BIT_ZERO = 0.5 / 255
 """Below this a pixel is 0 in an 8-bit picture: the paper's "> 0" for masks that are never exactly 0."""
 
@@ -43,6 +46,11 @@ class Evidence:
     cropped_of: int
     explained: int
     explained_of: int
+
+    @property
+    def works(self) -> bool:
+        """Whether it sends enough unseen images to the target."""
+        return self.attacked >= WORKS * self.attacked_of
 
 
 def smoothness(values: Tensor) -> Tensor:

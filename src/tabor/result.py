@@ -22,6 +22,8 @@ from tabor.trigger import Trigger
 SCHEMA_VERSION = 1
 RESULT_FILE = "result.json"
 TRIGGERS_FILE = "triggers.safetensors"
+TENSORS = {"triggers", "patches"}
+"""The fields that go to a file of their own."""
 
 
 class Verdict(enum.StrEnum):
@@ -44,6 +46,25 @@ class ClassStatus(enum.StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PatchFinding:
+    """The patch with hard edges that a class answers to most strongly; sought for the suspicious classes.
+
+    Measured on clean images that the search never saw.
+
+    Attributes:
+        window: its first row and column, and the row and column behind its last ones.
+        worth: how strongly, for what it covers; see `tabor.restore.Patch`.  Larger is more suspicious.
+        attack_success: share of images of other classes that it sends here, in [0, 1].
+        crop_accuracy: share of images classified rightly with its place blacked out, in [0, 1].
+    """
+
+    window: tuple[int, int, int, int]
+    worth: float
+    attack_success: float
+    crop_accuracy: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class ClassFinding:
     """What was found for one class taken as the attacker's target.
 
@@ -63,6 +84,7 @@ class ClassFinding:
         sparsity: ‖M‖₁/d², the share of the image that the trigger covers, in [0, 1] (Eq. 8, first term).
         smoothness: s(M)/(d·(d−1)), not negative (Eq. 8, second term).
         steps: optimiser steps spent.
+        patch: the class's patch, where one was sought.
     """
 
     index: int
@@ -78,6 +100,7 @@ class ClassFinding:
     sparsity: float
     smoothness: float
     steps: int
+    patch: PatchFinding | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,9 +110,12 @@ class ScanResult:
     Attributes:
         verdict: clean, backdoored or undecided.
         reason: one sentence that says why.
-        score: how likely the model is backdoored by the rule at hand, in (0, 1); not yet calibrated.
+        score: the chance that the model is backdoored, in [0.01, 0.99], if half of all models are.
+        p_value: the chance that a clean model looks as suspicious; None where nothing was found to judge.
+        calibration: on what the chances rest, in words.
         targets: the flagged classes, most anomalous first.
         threshold: the anomaly index above which a class is flagged.
+        worth_threshold: the worth of a patch above which a class is flagged; None where no patches were sought.
         method, preset, settings: what was run.
         seed: the seed of every random draw.
         device: where it ran.
@@ -99,14 +125,18 @@ class ScanResult:
         timing: seconds, image_passes (images sent through the network), images_per_second, peak_memory_bytes.
         warnings: what a person should know before trusting the verdict.
         classes: one finding for each class scanned, by class index.
-        triggers: the restored trigger of each class scanned.
+        triggers: the smallest trigger that works, of each class scanned.
+        patches: the whole trigger as a patch with hard edges, of each flagged class where one works.
     """
 
     verdict: Verdict
     reason: str
     score: float
+    p_value: float | None
+    calibration: str
     targets: tuple[int, ...]
     threshold: float
+    worth_threshold: float | None
     method: str
     preset: str
     settings: Mapping[str, Any]
@@ -119,16 +149,17 @@ class ScanResult:
     warnings: tuple[str, ...]
     classes: tuple[ClassFinding, ...]
     triggers: Mapping[int, Trigger]
+    patches: Mapping[int, Trigger]
     tabor_version: str
 
     def trigger(self, index: int) -> Trigger:
-        """Returns the trigger restored for a class.
+        """Returns the trigger restored for a class: the whole one where there is a patch, else the smallest.
 
         Raises:
             TaborError: that class was not scanned.
         """
         try:
-            return self.triggers[index]
+            return self.patches[index] if index in self.patches else self.triggers[index]
         except KeyError:
             scanned = ", ".join(str(k) for k in sorted(self.triggers))
             raise TaborError(f"class {index} was not scanned; scanned were {scanned}") from None
@@ -154,7 +185,7 @@ class ScanResult:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns what `result.json` holds; the triggers go to a file of their own."""
-        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "triggers"}
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in TENSORS}
         fields["classes"] = [dataclasses.asdict(finding) for finding in self.classes]
         plain: dict[str, Any] = json.loads(json.dumps({"schema_version": SCHEMA_VERSION} | fields, allow_nan=False))
         return plain
@@ -167,9 +198,10 @@ class ScanResult:
         """
         folder = Path(folder)
         tensors = {}
-        for index, trigger in self.triggers.items():
-            tensors[f"mask/{index}"] = trigger.mask.cpu().clone().contiguous()
-            tensors[f"pattern/{index}"] = trigger.pattern.cpu().clone().contiguous()
+        named = {**{str(k): t for k, t in self.triggers.items()}, **{f"patch/{k}": t for k, t in self.patches.items()}}
+        for name, trigger in named.items():
+            tensors[f"mask/{name}"] = trigger.mask.cpu().clone().contiguous()
+            tensors[f"pattern/{name}"] = trigger.pattern.cpu().clone().contiguous()
         with replacing(folder / TRIGGERS_FILE) as temporary:
             safetensors.torch.save_file(tensors, temporary)
         write_text(folder / RESULT_FILE, json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n")
@@ -212,24 +244,34 @@ def _from_dict(stored: Any, tensors: Mapping[str, Any], folder: Path) -> ScanRes
         )
     try:
         jsonschema.validate(stored, json_schema())
-        names = {f.name for f in dataclasses.fields(ScanResult)} - {"triggers"}
+        names = {f.name for f in dataclasses.fields(ScanResult)} - TENSORS
         fields = {name: stored[name] for name in names}
         fields["verdict"] = Verdict(fields["verdict"])
         fields["targets"] = tuple(fields["targets"])
         fields["warnings"] = tuple(fields["warnings"])
         fields["classes"] = tuple(
-            ClassFinding(**(entry | {"status": ClassStatus(entry["status"])})) for entry in fields["classes"]
+            ClassFinding(**(entry | {"status": ClassStatus(entry["status"]), "patch": _patch(entry["patch"])}))
+            for entry in fields["classes"]
         )
         triggers = {
             f.index: Trigger(tensors[f"mask/{f.index}"], tensors[f"pattern/{f.index}"]) for f in fields["classes"]
         }
+        patches = {
+            index: Trigger(tensors[f"mask/patch/{index}"], tensors[f"pattern/patch/{index}"])
+            for index in fields["targets"]
+            if f"mask/patch/{index}" in tensors
+        }
         if not set(fields["targets"]) <= set(triggers):
             raise TaborError("a target is no class of the run")
-        return ScanResult(triggers=triggers, **fields)
+        return ScanResult(triggers=triggers, patches=patches, **fields)
     except jsonschema.ValidationError as error:
         raise TaborError(f"{one_line(folder)} holds a damaged run: {one_line(error.message, 120)}") from None
     except (KeyError, TaborError) as error:
         raise TaborError(f"{one_line(folder)} holds a damaged run: {one_line(error, 120)}") from None
+
+
+def _patch(stored: dict[str, Any] | None) -> PatchFinding | None:
+    return None if stored is None else PatchFinding(**(stored | {"window": tuple(stored["window"])}))
 
 
 def _refuse(word: str) -> None:

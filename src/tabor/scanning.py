@@ -3,36 +3,36 @@
 from __future__ import annotations
 
 import dataclasses
-import resource
-import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+import tabor
 from tabor.access import Classifier, choose_device
 from tabor.data import ImageSet
 from tabor.errors import DataError, SettingError
 from tabor.evidence import Evidence, measure
+from tabor.findings import described, findings, identity, timing, warnings_about
 from tabor.journal import Journal, fingerprint
 from tabor.methods.base import Method
 from tabor.models import LoadedModel
 from tabor.presets import choose
-from tabor.result import ClassFinding, ClassStatus, ScanResult
+from tabor.result import ClassStatus, ScanResult
 from tabor.solver import Candidate, Progress, SolverSettings, solve
-from tabor.verdict import FEW_CLASSES, Decision, decide
-
-CONFIRMED = 0.8
-"""Attack success on unseen images without which no class is flagged, whatever its score."""
+from tabor.suspects import Suspect, restore_suspects
+from tabor.trigger import Trigger
+from tabor.verdict import Decision, decide
 
 SEEDS = 2**63
 """How many seeds there are; torch takes no larger one."""
 
-LOW_ACCURACY = 0.5
-"""Clean accuracy below which the preprocessing, or the images, are probably wrong."""
+SEARCH_SHARE = 0.7
+"""How much of the work the search is, where patches are sought after it, for the progress line."""
 
 
 def scan(
@@ -73,52 +73,55 @@ def scan(
     """
     began = time.monotonic()
     images = images if isinstance(images, ImageSet) else ImageSet(*images, class_names=())
-    if not 0 <= seed < SEEDS:
-        raise SettingError(f"a seed lies between 0 and {SEEDS - 1}, got {seed}")
-    where = choose_device(device)
+    _check_seed(seed)
     _check_size(model, images)
-    channels, height, width = images.images.shape[1:]
-    classifier = Classifier(model, where, (channels, height, width))
+    where = choose_device(device)
+    classifier = Classifier(model, where, images.shape)
     targets = _check_classes(classes, classifier.num_classes, images)
     search, confirm = (_on(half, where) for half in images.halves(seed))
     chosen, chosen_solver = choose(method if isinstance(method, str) else "tabor", preset, len(search))
     chosen = chosen if isinstance(method, str) else method
     settings = solver or chosen_solver
     record: dict[str, Any] = {"solver": dataclasses.asdict(settings), chosen.name: chosen.describe()}
-    identity = _identity(model, classifier.num_classes)
     answers = classifier.predict(images.images.to(where)).cpu()
     clean_accuracy = float((answers.argmax(1) == images.labels.cpu()).float().mean())
-
-    journal = None
-    if out is not None:
-        journal = Journal(Path(out), fingerprint(model, images, answers, record, seed))
-    ordered = _search(classifier, search, targets, chosen, settings, seed, journal, on_progress)
-    evidence = [measure(classifier, c.trigger.to(where), c.target, confirm) for c in ordered]
-    decision = _decide(ordered, evidence, chosen)
+    journal = None if out is None else Journal(Path(out), fingerprint(model, images, answers, record, seed))
+    seen = _examine(classifier, (search, confirm), targets, chosen, settings, seed, journal, on_progress)
+    decision = seen.decide(chosen)
+    flagged = tuple(seen.candidates[k].target for k in decision.targets)
     result = ScanResult(
         verdict=decision.verdict,
         reason=decision.reason,
         score=decision.score,
-        targets=tuple(ordered[k].target for k in decision.targets),
+        p_value=decision.p_value,
+        calibration=chosen.outliers.calibration,
+        targets=flagged,
         threshold=decision.threshold,
+        worth_threshold=decision.worth_threshold,
         method=chosen.name,
         preset=preset,
         settings=record,
         seed=seed,
         device=str(where),
-        model=identity,
-        data=_described(images),
+        model=identity(model, classifier.num_classes),
+        data=described(images),
         clean_accuracy=clean_accuracy,
-        timing=_timing(classifier, time.monotonic() - began),
-        warnings=tuple(_warnings(clean_accuracy, images, targets, classifier.num_classes)),
-        classes=tuple(_findings(ordered, evidence, decision, chosen, images)),
-        triggers={c.target: c.trigger.to("cpu") for c in ordered},
-        tabor_version=_version(),
+        timing=timing(classifier, time.monotonic() - began),
+        warnings=tuple(warnings_about(clean_accuracy, images, targets, classifier.num_classes)),
+        classes=tuple(findings(seen.candidates, seen.evidence, seen.scores, decision, seen.suspects, images)),
+        triggers={c.target: c.trigger.to("cpu") for c in seen.candidates},
+        patches=seen.patches(flagged),
+        tabor_version=tabor.__version__,
     )
     if out is not None and journal is not None:
         result.save(out)
         journal.close()
     return result
+
+
+def _check_seed(seed: int) -> None:
+    if not 0 <= seed < SEEDS:
+        raise SettingError(f"a seed lies between 0 and {SEEDS - 1}, got {seed}")
 
 
 def _check_size(model: nn.Module, images: ImageSet) -> None:
@@ -155,6 +158,54 @@ def _on(images: ImageSet, device: torch.device) -> ImageSet:
     return dataclasses.replace(images, images=images.images.to(device), labels=images.labels.to(device))
 
 
+@dataclass(frozen=True)
+class _Examined:
+    """What was found for each class before anything is concluded; the lists run along the classes searched."""
+
+    candidates: list[Candidate]
+    evidence: list[Evidence]
+    scores: list[float | None]
+    suspects: dict[int, Suspect]
+
+    def decide(self, method: Method) -> Decision:
+        """Applies the method's tests."""
+        return decide(
+            self.scores,
+            method.outliers,
+            finished=[c.status is ClassStatus.CONVERGED for c in self.candidates],
+            confirmed=[e.works for e in self.evidence],
+            worths=[self.suspects[c.target].worth if c.target in self.suspects else None for c in self.candidates],
+        )
+
+    def patches(self, flagged: Sequence[int]) -> dict[int, Trigger]:
+        """Returns the whole triggers of the flagged classes, where one works."""
+        working = {target: self.suspects[target] for target in flagged if target in self.suspects}
+        return {target: s.patch.trigger().to("cpu") for target, s in working.items() if s.works}
+
+
+def _examine(
+    classifier: Classifier,
+    halves: tuple[ImageSet, ImageSet],
+    targets: Sequence[int],
+    method: Method,
+    settings: SolverSettings,
+    seed: int,
+    journal: Journal | None,
+    on_progress: Callable[[Progress], None] | None,
+) -> _Examined:
+    """Searches the smallest trigger of every class, measures it, and looks closely at the suspicious ones."""
+    watch = _Watch(on_progress, SEARCH_SHARE if method.restoring else 1.0)
+    found = _search(classifier, halves[0], targets, method, settings, seed, journal, watch.searched)
+    triggers = {c.target: c.trigger.to(classifier.device) for c in found}
+    evidence = [measure(classifier, trigger, target, halves[1]) for target, trigger in triggers.items()]
+    scores = [method.score(e) if c.works else None for c, e in zip(found, evidence, strict=True)]
+    suspects: dict[int, Suspect] = {}
+    if method.restoring:
+        known = {c.target: score for c, score in zip(found, scores, strict=True) if score is not None}
+        suspects = restore_suspects(classifier, halves, triggers, known, method.restoring, seed, watch.restored)
+    return _Examined(found, evidence, scores, suspects)
+
+
 def _search(
     classifier: Classifier,
     images: ImageSet,
@@ -163,7 +214,7 @@ def _search(
     settings: SolverSettings,
     seed: int,
     journal: Journal | None,
-    on_progress: Callable[[Progress], None] | None,
+    on_progress: Callable[[Progress], None],
 ) -> list[Candidate]:
     """Searches the classes that the journal does not have yet; returns a candidate for each target."""
     candidates = dict(journal.finished) if journal else {}
@@ -174,102 +225,20 @@ def _search(
     return [candidates[target] for target in targets]
 
 
-def _decide(candidates: Sequence[Candidate], evidence: Sequence[Evidence], method: Method) -> Decision:
-    works = [c.status is not ClassStatus.NO_TRIGGER for c in candidates]
-    return decide(
-        [method.score(e) if ok else None for e, ok in zip(evidence, works, strict=True)],
-        method.outliers,
-        finished=[c.status is ClassStatus.CONVERGED for c in candidates],
-        confirmed=[e.attacked >= CONFIRMED * e.attacked_of for e in evidence],
-    )
+class _Watch:
+    """Tells the caller how far the scan is: the search, and the patches after it."""
 
+    def __init__(self, tell: Callable[[Progress], None] | None, search_share: float) -> None:
+        self._tell, self._share = tell, search_share
+        self._last: Progress | None = None
 
-def _findings(
-    candidates: Sequence[Candidate],
-    evidence: Sequence[Evidence],
-    decision: Decision,
-    method: Method,
-    images: ImageSet,
-) -> list[ClassFinding]:
-    findings = []
-    for k, (candidate, seen) in enumerate(zip(candidates, evidence, strict=True)):
-        works = candidate.status is not ClassStatus.NO_TRIGGER
-        findings.append(
-            ClassFinding(
-                index=candidate.target,
-                name=images.class_name(candidate.target),
-                status=candidate.status,
-                score=method.score(seen) if works and decision.anomaly_indices[k] is not None else None,
-                anomaly_index=decision.anomaly_indices[k],
-                flagged=k in decision.targets,
-                mask_l1=seen.mask_l1,
-                attack_success=seen.attacked / max(seen.attacked_of, 1),
-                crop_accuracy=seen.cropped_right / max(seen.cropped_of, 1),
-                explanation_accuracy=seen.explained / max(seen.explained_of, 1),
-                sparsity=seen.mask_l1 / seen.pixels,
-                smoothness=seen.mask_smoothness / seen.edges,
-                steps=candidate.steps,
-            )
-        )
-    return sorted(findings, key=lambda finding: finding.index)
+    def searched(self, progress: Progress) -> None:
+        """Takes the search's progress."""
+        self._last = dataclasses.replace(progress, share=progress.share * self._share)
+        if self._tell is not None:
+            self._tell(self._last)
 
-
-def _identity(model: nn.Module, num_classes: int) -> dict[str, Any]:
-    if isinstance(model, LoadedModel):
-        return {
-            "source": model.source,
-            "sha256": model.sha256,
-            "architecture": model.architecture.name,
-            "num_classes": num_classes,
-        }
-    return {
-        "source": "memory",
-        "sha256": None,
-        "architecture": type(model).__name__,
-        "num_classes": num_classes,
-    }
-
-
-def _described(images: ImageSet) -> dict[str, Any]:
-    present = len(torch.unique(images.labels))
-    return {"source": images.source, "images": len(images), "classes_present": present}
-
-
-def _timing(classifier: Classifier, seconds: float) -> dict[str, Any]:
-    return {
-        "seconds": seconds,
-        "image_passes": classifier.image_passes,
-        "images_per_second": classifier.image_passes / seconds,
-        "peak_memory_bytes": _peak_memory(classifier.device),
-    }
-
-
-def _warnings(clean_accuracy: float, images: ImageSet, targets: Sequence[int], num_classes: int) -> list[str]:
-    told = []
-    if clean_accuracy < LOW_ACCURACY:
-        told.append(
-            f"the model is right on only {clean_accuracy:.0%} of the clean images: the preprocessing, the labels or "
-            f"the images are probably not those it was trained for, and the verdict means little"
-        )
-    present = len(torch.unique(images.labels))
-    if present < num_classes:
-        told.append(f"only {present} of {num_classes} classes have an image")
-    if len(targets) < FEW_CLASSES:
-        told.append(
-            f"with {len(targets)} classes an outlier test means little; each class was held against the others and the "
-            f"spread of clean models"
-        )
-    return told
-
-
-def _peak_memory(device: torch.device) -> int:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
-
-
-def _version() -> str:
-    from tabor import __version__
-
-    return __version__
+    def restored(self, share: float) -> None:
+        """Takes the share of the patches' work that is done."""
+        if self._tell is not None and self._last is not None:
+            self._tell(dataclasses.replace(self._last, share=self._share + (1 - self._share) * share))

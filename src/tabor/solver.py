@@ -79,9 +79,14 @@ class Candidate:
     steps: int
 
     @property
+    def works(self) -> bool:
+        """Whether any trigger reached the attack success asked for."""
+        return self.status is not ClassStatus.NO_TRIGGER
+
+    @property
     def size(self) -> float:
         """L1 of the mask in pixels; infinite where no trigger works."""
-        return math.inf if self.status is ClassStatus.NO_TRIGGER else float(self.trigger.mask.sum())
+        return float(self.trigger.mask.sum()) if self.works else math.inf
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,14 @@ that is hard to reach says nothing about a backdoor.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import expit
 from scipy.stats import norm
 
+from tabor.calibration import CERTAINTY, Null
 from tabor.errors import SettingError
 from tabor.result import Verdict
 
@@ -32,9 +33,12 @@ class OutlierSettings:
     """The outlier test.
 
     Attributes:
-        false_alarm_rate: chance that a clean model has any class flagged, if its scores were normal and their spread
-            known; with n classes each is tested at rate/n.  Where the spread is the MAD's estimate the chance is
-            higher, about 5 times for 43 classes.  Used where `threshold` is None.
+        false_alarm_rate: chance that a clean model has any class flagged.
+        null: the law of a clean model's largest anomaly index.  None: as if scores were normal and their spread known,
+            each of n classes tested at rate/n; where the spread is the MAD's estimate the chance is then higher, about
+            5 times for 43 classes.
+        patches: the law of the largest worth of a clean model's patches.  With it a class is flagged for either reason,
+            and each test has half of the rate.  None: patches count for nothing.
         threshold: a fixed anomaly index instead (the literature's 2).
         spread_floor: smallest standard deviation that the scores are taken to have: the natural spread in clean
             models.  It stands in for the MAD where few classes are scanned, and keeps a MAD of 0 harmless.
@@ -43,6 +47,8 @@ class OutlierSettings:
     """
 
     false_alarm_rate: float = 0.01
+    null: Null | None = None
+    patches: Null | None = None
     threshold: float | None = None
     spread_floor: float = 0.0
     undecided_share: float = 0.1
@@ -55,9 +61,50 @@ class OutlierSettings:
 
     def threshold_for(self, classes: int) -> float:
         """Returns the anomaly index above which one of `classes` classes is flagged."""
-        return (
-            self.threshold if self.threshold is not None else float(norm.isf(self.false_alarm_rate / max(classes, 1)))
-        )
+        if self.threshold is not None:
+            return self.threshold
+        if self.null is not None:
+            return self.null.threshold(self._rate, classes)
+        return float(norm.isf(self._rate / max(classes, 1)))
+
+    def worth_threshold(self, classes: int) -> float | None:
+        """Returns the worth of a patch above which one of `classes` classes is flagged; None: whatever the worth."""
+        return None if self.patches is None else self.patches.threshold(self._rate, classes)
+
+    def p_value(self, index: float | None, worth: float | None, classes: int) -> float | None:
+        """Returns the chance that a clean model's largest index or worth is as extreme as these; None of nothing."""
+        chances = []
+        if index is not None and self.null is not None:
+            chances.append(self.null.p_value(index, classes))
+        elif index is not None:
+            chances.append(float(-np.expm1(classes * np.log1p(-norm.sf(index)))))
+        if worth is not None and self.patches is not None:
+            chances.append(self.patches.p_value(worth, classes))
+        return min(1.0, len(chances) * min(chances)) if chances else None
+
+    def probability(self, index: float | None, worth: float | None, classes: int) -> float:
+        """Returns the chance that the model is backdoored, in [0.01, 0.99], by the stronger evidence; 0.5 without any.
+
+        Without a law of clean models it is only a monotone function of the index, 0.5 at the threshold.
+        """
+        chances = []
+        if index is not None and self.null is not None:
+            chances.append(self.null.probability(index, classes))
+        elif index is not None:
+            chances.append(float(np.clip(expit(index - self.threshold_for(classes)), 1 - CERTAINTY, CERTAINTY)))
+        if worth is not None and self.patches is not None:
+            chances.append(self.patches.probability(worth, classes))
+        return max(chances, default=0.5)
+
+    @property
+    def calibration(self) -> str:
+        """On what the chances rest, in words."""
+        laws = dict.fromkeys(law.source for law in (self.null, self.patches) if law is not None)
+        return "; ".join(laws) or "normal scores whose spread is known; not fitted to any clean model"
+
+    @property
+    def _rate(self) -> float:
+        return self.false_alarm_rate if self.patches is None else self.false_alarm_rate / 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +116,9 @@ class Decision:
         targets: positions of the flagged classes, most anomalous first.
         anomaly_indices: one for each class, None where the class has no score.
         threshold: what they were held against.
-        score: a monotone function of the largest anomaly index, in (0.01, 0.99), 0.5 at the threshold.
+        worth_threshold: what the patches' worth was held against; None where patches count for nothing.
+        score: the chance that the model is backdoored, in [0.01, 0.99]; see `OutlierSettings.probability`.
+        p_value: the chance that a clean model looks as suspicious as this one; None where nothing was found to judge.
         reason: one sentence.
     """
 
@@ -77,7 +126,9 @@ class Decision:
     targets: tuple[int, ...]
     anomaly_indices: tuple[float | None, ...]
     threshold: float
+    worth_threshold: float | None
     score: float
+    p_value: float | None
     reason: str
 
 
@@ -106,56 +157,80 @@ def decide(
     settings: OutlierSettings,
     finished: Sequence[bool] | None = None,
     confirmed: Sequence[bool] | None = None,
+    worths: Sequence[float | None] | None = None,
 ) -> Decision:
-    """Applies the outlier test.
+    """Applies the test of the scores, and that of the patches.
 
     Args:
         scores: one for each class, smaller is more suspicious; None where no working trigger was found.
-        settings: the test.
+        settings: the tests.
         finished: whether each class's search came to its end; None: all with a score did.
-        confirmed: whether each class's trigger works on images the search never saw, without which a class is not
-            flagged; None: all with a score do.
+        confirmed: whether each class's trigger works on images the search never saw, without which its score does not
+            flag a class; None: all with a score do.
+        worths: of each class's patch, larger is more suspicious; None where none was sought, or where it does not
+            work on images the search never saw.
 
     Returns:
-        The decision.  Rules, in this order: fewer than two scores, or fewer than half of the classes scored:
-        undecided (classes that stand out are named all the same).  Any class flagged: backdoored.  Two classes and no
-        spread to hold them against, or more than `undecided_share` of the classes without an end: undecided.
-        Otherwise clean.
+        The decision.  Rules, in this order: any patch of more than the worth threshold: backdoored.  Fewer than two
+        scores, or fewer than half of the classes scored: undecided (classes that stand out are named all the same).
+        Any class flagged: backdoored.  Two classes and no spread to hold them against, or more than
+        `undecided_share` of the classes without an end: undecided.  Otherwise clean.
     """
+    count = len(scores)
     scored = [k for k, score in enumerate(scores) if score is not None and math.isfinite(score)]
-    finished = finished if finished is not None else [k in scored for k in range(len(scores))]
-    confirmed = confirmed if confirmed is not None else [True] * len(scores)
-    indices: list[float | None] = [None] * len(scores)
-    for k, value in zip(
-        scored, anomaly_indices([float(scores[k] or 0.0) for k in scored], settings.spread_floor), strict=True
-    ):
+    finished = finished if finished is not None else [k in scored for k in range(count)]
+    confirmed = confirmed if confirmed is not None else [True] * count
+    worths = worths if worths is not None else [None] * count
+    indices: list[float | None] = [None] * count
+    values = anomaly_indices([float(scores[k] or 0.0) for k in scored], settings.spread_floor)
+    for k, value in zip(scored, values, strict=True):
         indices[k] = value
-    threshold = settings.threshold_for(len(scored))
-    ranked = sorted(scored, key=lambda k: -float(indices[k] or 0.0))
-    targets = tuple(k for k in ranked if float(indices[k] or 0.0) > threshold and confirmed[k])
+    threshold, worth_threshold = settings.threshold_for(len(scored)), settings.worth_threshold(count)
+    small = {
+        k: value - threshold for k, value in zip(scored, values, strict=True) if value > threshold and confirmed[k]
+    }
+    strong = {
+        k: worth - worth_threshold
+        for k, worth in enumerate(worths)
+        if worth is not None and worth_threshold is not None and worth > worth_threshold
+    }
+    targets = tuple(sorted(small | strong, key=lambda k: (-small.get(k, 0.0) - strong.get(k, 0.0), k)))
     unfinished = sum(not (done and k in scored) for k, done in enumerate(finished))
-    verdict, reason = _conclude(len(scores), len(scored), targets, unfinished, settings)
-    highest = max((float(indices[k] or 0.0) for k in scored if confirmed[k]), default=threshold)
+    verdict, reason = _conclude(count, len(scored), targets, strong, unfinished, settings)
+    index = max((value for k, value in zip(scored, values, strict=True) if confirmed[k]), default=None)
+    worth = max((worth for worth in worths if worth is not None), default=None)
     return Decision(
         verdict=verdict,
         targets=targets,
         anomaly_indices=tuple(indices),
         threshold=threshold,
-        score=float(np.clip(expit(highest - threshold), 0.01, 0.99)),
+        worth_threshold=worth_threshold,
+        score=settings.probability(index, worth, count),
+        p_value=settings.p_value(index, worth, count),
         reason=reason,
     )
 
 
 def _conclude(
-    classes: int, scored: int, targets: tuple[int, ...], unfinished: int, settings: OutlierSettings
+    classes: int,
+    scored: int,
+    targets: Sequence[int],
+    strong: Collection[int],
+    unfinished: int,
+    settings: OutlierSettings,
 ) -> tuple[Verdict, str]:
+    which = "one class stands" if len(targets) == 1 else f"{len(targets)} classes stand"
+    if strong:
+        return (
+            Verdict.BACKDOORED,
+            f"{which} out among {classes} by a patch that the model answers to like to nothing real",
+        )
     if scored < 2 or 2 * scored < classes:
         return (
             Verdict.UNDECIDED,
             f"a working trigger was found for only {scored} of {classes} classes, too few to compare",
         )
     if targets:
-        which = "one class stands" if len(targets) == 1 else f"{len(targets)} classes stand"
         return Verdict.BACKDOORED, f"{which} out among {classes} by a trigger far smaller than the others need"
     if scored == 2 and not settings.spread_floor:
         return Verdict.UNDECIDED, "two classes have nothing to be compared with"

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tabor.data.images import ImageSet
-from tabor.result import ClassFinding, ClassStatus, ScanResult, Verdict
+from tabor.result import ClassFinding, ClassStatus, PatchFinding, ScanResult, Verdict
 from tabor.trigger import Trigger
 
 SIDE = 8
@@ -31,6 +31,9 @@ def finding(index: int) -> ClassFinding:
         sparsity=0.0625,
         smoothness=0.01,
         steps=300,
+        patch=PatchFinding(window=(5, 5, 8, 8), worth=4.5, attack_success=0.875, crop_accuracy=0.75)
+        if index == 2
+        else None,
     )
 
 
@@ -48,8 +51,11 @@ def scan_result() -> ScanResult:
         verdict=Verdict.BACKDOORED,
         reason="Class 2 needs a far smaller trigger than the others.",
         score=0.97,
+        p_value=0.004,
+        calibration="clean models",
         targets=(2,),
         threshold=2.0,
+        worth_threshold=3.0,
         method="tabor",
         preset="fast",
         settings={"steps": 300, "learning_rate": 0.1, "weights": {"r1": 0.001, "r2": None}, "sizes": [8, 8]},
@@ -72,6 +78,7 @@ def scan_result() -> ScanResult:
         warnings=("Only 64 images were given.",),
         classes=tuple(finding(index) for index in range(len(NAMES))),
         triggers={index: corner_trigger(index) for index in range(len(NAMES))},
+        patches={2: corner_trigger(0)},
         tabor_version="0.1.0",
     )
 

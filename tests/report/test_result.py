@@ -19,14 +19,26 @@ from tabor.errors import TaborError
 from tabor.result import RESULT_FILE, TRIGGERS_FILE, ClassFinding, ScanResult, json_schema
 
 
+def plain(result: ScanResult) -> ScanResult:
+    """The result without its tensors, which `==` cannot compare."""
+    return dataclasses.replace(result, triggers={}, patches={})
+
+
 def test_round_trip(scan_result: ScanResult, tmp_path: Path) -> None:
     scan_result.save(tmp_path)
     loaded = ScanResult.load(tmp_path)
-    assert dataclasses.replace(loaded, triggers={}) == dataclasses.replace(scan_result, triggers={})
+    assert plain(loaded) == plain(scan_result)
     assert loaded.triggers.keys() == scan_result.triggers.keys()
-    for index, trigger in scan_result.triggers.items():
-        assert torch.equal(loaded.trigger(index).mask, trigger.mask)
-        assert torch.equal(loaded.trigger(index).pattern, trigger.pattern)
+    assert loaded.patches.keys() == scan_result.patches.keys() == {2}
+    for stored, expected in ((loaded.triggers, scan_result.triggers), (loaded.patches, scan_result.patches)):
+        for index, trigger in expected.items():
+            assert torch.equal(stored[index].mask, trigger.mask)
+            assert torch.equal(stored[index].pattern, trigger.pattern)
+
+
+def test_the_trigger_of_a_class_is_its_patch_where_there_is_one(scan_result: ScanResult) -> None:
+    assert scan_result.trigger(2) is scan_result.patches[2]
+    assert scan_result.trigger(3) is scan_result.triggers[3]
 
 
 def test_saving_twice_gives_the_same_bytes(scan_result: ScanResult, tmp_path: Path) -> None:
@@ -44,7 +56,7 @@ def test_result_fits_the_schema(scan_result: ScanResult, tmp_path: Path) -> None
 
 def test_schema_names_every_field() -> None:
     schema = json_schema()
-    fields = {f.name for f in dataclasses.fields(ScanResult)} - {"triggers"} | {"schema_version"}
+    fields = {f.name for f in dataclasses.fields(ScanResult)} - {"triggers", "patches"} | {"schema_version"}
     assert set(schema["properties"]) == set(schema["required"]) == fields
     entry = schema["$defs"]["finding"]
     assert set(entry["properties"]) == set(entry["required"]) == {f.name for f in dataclasses.fields(ClassFinding)}

@@ -55,6 +55,12 @@ class ImageSet:
         """The number of images."""
         return len(self.images)
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of each image."""
+        channels, height, width = self.images.shape[1:]
+        return channels, height, width
+
     def select(self, index: Tensor) -> ImageSet:
         """Returns the images at the given positions (int64, shape (n,))."""
         return ImageSet(self.images[index], self.labels[index], self.class_names, self.source)

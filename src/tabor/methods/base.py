@@ -13,6 +13,7 @@ from torch import Tensor
 
 from tabor.access import Classifier
 from tabor.evidence import Evidence
+from tabor.restore import RestoreSettings
 from tabor.verdict import OutlierSettings
 
 
@@ -76,6 +77,10 @@ class Method(Protocol):
     @property
     def mask_dropout(self) -> float:
         """Chance that a mask pixel is switched off for one image of one step."""
+
+    @property
+    def restoring(self) -> RestoreSettings | None:
+        """How whole triggers are restored as patches; None: they are not."""
 
     def objective(
         self, classifier: Classifier, batch: Batch, mask: Tensor, pattern: Tensor, weight: Tensor

@@ -84,6 +84,7 @@ class NeuralCleanse:
 
     name = "neural-cleanse"
     mask_dropout = 0.0
+    restoring = None
 
     def objective(
         self, classifier: Classifier, batch: Batch, mask: Tensor, pattern: Tensor, weight: Tensor

@@ -12,9 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tabor.access import Classifier
+from tabor.calibration import INDEX_NULL, WORTH_NULL
 from tabor.errors import SettingError
 from tabor.evidence import Evidence, smoothness
 from tabor.methods.base import Batch, Objective
+from tabor.restore import RestoreSettings
 from tabor.schedule import AugmentationSettings, augment
 from tabor.trigger import crop, isolate, stamp
 from tabor.verdict import OutlierSettings
@@ -189,7 +191,9 @@ class Tabor:
         crop_share: share of each batch that R3 is evaluated on, in (0, 1]; it costs as many passes.
         mask_dropout: chance that a mask pixel is switched off for one image of one step.  Not in the paper.
         quality: "robust", or "paper" for Eq. 8 at its word.
-        outliers: the test of the scores.
+        restoring: how whole triggers are restored as patches, which is evidence too; None: not at all.  Not in the
+            paper.
+        outliers: the tests of scores and patches.
     """
 
     lambdas: Lambdas = field(default_factory=Lambdas)
@@ -197,7 +201,10 @@ class Tabor:
     crop_share: float = 0.25
     mask_dropout: float = 0.1
     quality: Literal["robust", "paper"] = "robust"
-    outliers: OutlierSettings = field(default_factory=lambda: OutlierSettings(spread_floor=0.75))
+    restoring: RestoreSettings | None = field(default_factory=RestoreSettings)
+    outliers: OutlierSettings = field(
+        default_factory=lambda: OutlierSettings(spread_floor=0.75, null=INDEX_NULL, patches=WORTH_NULL)
+    )
 
     name = "tabor"
 

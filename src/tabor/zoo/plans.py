@@ -16,7 +16,7 @@ LOGO = "logo"
 TARGET = 33
 SIZES = (6, 8, 10, 12, 14)
 
-CLEAN_SEEDS = {"tabor:gtsrb6": range(100, 112), "timm:resnet10t": range(200, 212), "tabor:gtsrb10": range(300, 308)}
+CLEAN_SEEDS = {"tabor:gtsrb6": range(100, 112), "timm:resnet10t": range(200, 212), "timm:regnetx_002": range(300, 308)}
 """Seeds of the clean models, apart from those of the victims' bases."""
 
 

@@ -1,0 +1,89 @@
+"""What clean models look like: the law of the largest value that any of their classes reaches.
+
+A threshold for *one* class, applied to the most extreme of many, flags clean models as a rule.  So the law is that of a
+clean model's largest value (an anomaly index, or a patch's worth), which follows Gumbel's law of extremes and is fitted
+to scans of clean models.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import gumbel_r
+
+from tabor.errors import SettingError
+
+CERTAINTY = 0.99
+"""No probability is nearer to 0 or 1: so few models were seen that no more can be claimed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Null:
+    """The law of a clean model's largest value.
+
+    Attributes:
+        location: Gumbel's location, for `classes` classes.
+        scale: Gumbel's scale, positive.
+        classes: how many classes the models had that it was fitted to.
+        planted: values of planted backdoors are taken to lie anywhere between 0 and this: nothing is known of the
+            attacker.
+        source: on what it was fitted, in words.
+
+    Raises:
+        SettingError: the scale, the class count or the range of planted values is not positive.
+    """
+
+    location: float
+    scale: float
+    classes: int
+    planted: float
+    source: str
+
+    def __post_init__(self) -> None:
+        positive = 0 < self.scale < math.inf and 0 < self.planted < math.inf and self.classes >= 1
+        if not positive or not math.isfinite(self.location):
+            raise SettingError(f"a null distribution needs positive numbers, got {self}")
+
+    def p_value(self, value: float, classes: int) -> float:
+        """Returns the chance that a clean model of that many classes reaches this value."""
+        return float(gumbel_r.sf(value, self._location(classes), self.scale))
+
+    def threshold(self, false_alarm_rate: float, classes: int) -> float:
+        """Returns the value that a clean model of that many classes exceeds with that chance."""
+        return float(gumbel_r.isf(false_alarm_rate, self._location(classes), self.scale))
+
+    def probability(self, value: float, classes: int) -> float:
+        """Returns the chance that the model is backdoored, if half of all models are (Bayes' rule), in [0.01, 0.99].
+
+        The largest value of a backdoored model is taken to lie anywhere between 0 and `planted`; that of a clean one
+        follows this law.  Below the law's mode nothing speaks more for a backdoor than at the mode.
+        """
+        location = self._location(classes)
+        clean = gumbel_r.logpdf(max(value, location), location, self.scale)
+        planted = -math.log(self.planted)
+        return float(np.clip(1 / (1 + np.exp(np.clip(clean - planted, -50, 50))), 1 - CERTAINTY, CERTAINTY))
+
+    def _location(self, classes: int) -> float:
+        """The largest of n values is as if drawn n/n₀ times from the largest of n₀: Gumbel's location moves."""
+        return self.location + self.scale * math.log(max(classes, 1) / self.classes)
+
+
+SOURCE = "clean GTSRB models; see docs/results/calibration.md"
+INDEX_NULL = Null(location=1.41, scale=0.36, classes=43, planted=8.0, source=SOURCE)
+WORTH_NULL = Null(location=1.5, scale=0.4, classes=43, planted=20.0, source=SOURCE)
+"""The laws for the default method and its settings."""
+
+
+def fit_null(largest: Sequence[float], classes: int, planted: float, source: str) -> Null:
+    """Fits the law to the largest values of clean models with that many classes, by maximum likelihood.
+
+    Raises:
+        SettingError: there are fewer than 3 models, or they are all alike.
+    """
+    if len(largest) < 3 or max(largest) - min(largest) < 1e-9:
+        raise SettingError(f"a null distribution needs at least 3 clean models that differ, got {len(largest)}")
+    location, scale = gumbel_r.fit(np.asarray(largest, dtype=np.float64))
+    return Null(location=float(location), scale=float(scale), classes=classes, planted=planted, source=source)

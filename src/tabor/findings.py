@@ -1,0 +1,126 @@
+"""What a scan saw, as the record has it."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from tabor.access import Classifier
+from tabor.data import ImageSet
+from tabor.evidence import Evidence
+from tabor.models import LoadedModel
+from tabor.result import ClassFinding, PatchFinding
+from tabor.solver import Candidate
+from tabor.suspects import Suspect
+from tabor.verdict import FEW_CLASSES, Decision
+
+LOW_ACCURACY = 0.5
+"""Clean accuracy below which the preprocessing, or the images, are probably wrong."""
+
+
+def findings(
+    candidates: Sequence[Candidate],
+    evidence: Sequence[Evidence],
+    scores: Sequence[float | None],
+    decision: Decision,
+    suspects: Mapping[int, Suspect],
+    images: ImageSet,
+) -> list[ClassFinding]:
+    """Returns what was found for each class, by class index."""
+    found = []
+    for k, (candidate, seen) in enumerate(zip(candidates, evidence, strict=True)):
+        found.append(
+            ClassFinding(
+                index=candidate.target,
+                name=images.class_name(candidate.target),
+                status=candidate.status,
+                score=scores[k] if decision.anomaly_indices[k] is not None else None,
+                anomaly_index=decision.anomaly_indices[k],
+                flagged=k in decision.targets,
+                mask_l1=seen.mask_l1,
+                attack_success=seen.attacked / max(seen.attacked_of, 1),
+                crop_accuracy=seen.cropped_right / max(seen.cropped_of, 1),
+                explanation_accuracy=seen.explained / max(seen.explained_of, 1),
+                sparsity=seen.mask_l1 / seen.pixels,
+                smoothness=seen.mask_smoothness / seen.edges,
+                steps=candidate.steps,
+                patch=_patch(suspects.get(candidate.target)),
+            )
+        )
+    return sorted(found, key=lambda finding: finding.index)
+
+
+def _patch(suspect: Suspect | None) -> PatchFinding | None:
+    if suspect is None:
+        return None
+    window = suspect.patch.window
+    return PatchFinding(
+        window=(window.top, window.left, window.bottom, window.right),
+        worth=suspect.patch.worth,
+        attack_success=suspect.attack_success,
+        crop_accuracy=suspect.crop_accuracy,
+    )
+
+
+def identity(model: nn.Module, num_classes: int) -> dict[str, Any]:
+    """Returns which model it is."""
+    if isinstance(model, LoadedModel):
+        return {
+            "source": model.source,
+            "sha256": model.sha256,
+            "architecture": model.architecture.name,
+            "num_classes": num_classes,
+        }
+    return {
+        "source": "memory",
+        "sha256": None,
+        "architecture": type(model).__name__,
+        "num_classes": num_classes,
+    }
+
+
+def described(images: ImageSet) -> dict[str, Any]:
+    """Returns which images they are."""
+    present = len(torch.unique(images.labels))
+    return {"source": images.source, "images": len(images), "classes_present": present}
+
+
+def timing(classifier: Classifier, seconds: float) -> dict[str, Any]:
+    """Returns what the scan cost."""
+    return {
+        "seconds": seconds,
+        "image_passes": classifier.image_passes,
+        "images_per_second": classifier.image_passes / seconds,
+        "peak_memory_bytes": _peak_memory(classifier.device),
+    }
+
+
+def warnings_about(clean_accuracy: float, images: ImageSet, targets: Sequence[int], num_classes: int) -> list[str]:
+    """Returns what a person should know before trusting the verdict."""
+    told = []
+    if clean_accuracy < LOW_ACCURACY:
+        told.append(
+            f"the model is right on only {clean_accuracy:.0%} of the clean images: the preprocessing, the labels or "
+            f"the images are probably not those it was trained for, and the verdict means little"
+        )
+    present = len(torch.unique(images.labels))
+    if present < num_classes:
+        told.append(f"only {present} of {num_classes} classes have an image")
+    if len(targets) < FEW_CLASSES:
+        told.append(
+            f"with {len(targets)} classes an outlier test means little; each class was held against the others and the "
+            f"spread of clean models"
+        )
+    return told
+
+
+def _peak_memory(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

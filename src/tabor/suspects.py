@@ -1,0 +1,96 @@
+"""The classes that are looked at closely: which they are, and the patch that each of them answers to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tabor.access import Classifier
+from tabor.data import ImageSet
+from tabor.evidence import WORKS
+from tabor.restore import Patch, Restorer, RestoreSettings
+from tabor.trigger import Trigger
+
+SURVEYS_A_RESTORATION = 10
+"""How many surveys take as long as one climb, for the progress line."""
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """A class's patch, measured on images that no search saw.
+
+    Attributes:
+        patch: where it is and what it is worth.
+        attack_success: share of images of other classes that it sends to the class, in [0, 1].
+        crop_accuracy: share of images classified rightly with its place blacked out, in [0, 1].
+    """
+
+    patch: Patch
+    attack_success: float
+    crop_accuracy: float
+
+    @property
+    def works(self) -> bool:
+        """Whether it sends enough unseen images to the class."""
+        return self.attack_success >= WORKS
+
+    @property
+    def worth(self) -> float | None:
+        """The patch's worth; None where it does not work, and so says nothing."""
+        return self.patch.worth if self.works else None
+
+
+def restore_suspects(
+    classifier: Classifier,
+    halves: tuple[ImageSet, ImageSet],
+    triggers: Mapping[int, Trigger],
+    scores: Mapping[int, float],
+    settings: RestoreSettings,
+    seed: int,
+    on_step: Callable[[float], None],
+) -> dict[int, Suspect]:
+    """Seeks the patches of the classes that are suspicious for one of two reasons.
+
+    Those are the classes with the smallest scores, and those whose best window of a coarse grid is worth most.
+
+    Args:
+        classifier: the model.
+        halves: images to search with, and other images to measure on.
+        triggers: the smallest trigger that was found for each class.
+        scores: of those triggers that work; smaller is more suspicious.
+        settings: the search.
+        seed: of its random draws.
+        on_step: called with the share of the work done, in [0, 1].
+    """
+    search, confirm = halves
+    restorer = Restorer(classifier, search, settings, seed)
+    work = len(triggers) + SURVEYS_A_RESTORATION * 2 * settings.candidates
+    surveyed: dict[int, Patch] = {}
+    for target in triggers:
+        surveyed[target] = restorer.survey(target)
+        on_step(len(surveyed) / work)
+    by_score = sorted(scores, key=lambda target: scores[target])
+    by_worth = sorted(surveyed, key=lambda target: -surveyed[target].worth)
+    close = dict.fromkeys(by_score[: settings.candidates] + by_worth[: settings.candidates])
+    suspects: dict[int, Suspect] = {}
+    for target in close:
+        patch = restorer.restore(target, triggers[target], surveyed[target])
+        suspects[target] = _measured(classifier, patch, target, confirm)
+        on_step((len(triggers) + SURVEYS_A_RESTORATION * len(suspects)) / work)
+    return suspects
+
+
+@torch.no_grad()
+def _measured(classifier: Classifier, patch: Patch, target: int, images: ImageSet) -> Suspect:
+    trigger = patch.trigger()
+    others = images.images[images.labels != target]
+    sent = classifier.predict(trigger.stamp(others)).argmax(1) == target if len(others) else torch.zeros(0)
+    right = classifier.predict(trigger.crop(images.images)).argmax(1) == images.labels
+    return Suspect(patch, _share(sent), _share(right))
+
+
+def _share(hits: Tensor) -> float:
+    return int(hits.sum()) / max(len(hits), 1)
