@@ -69,7 +69,7 @@ def scan(args: argparse.Namespace, entry: ZooEntry, seed: int) -> None:
     command += ["--images", args.images, "--seed", str(seed), *METHODS[args.method]]
     command += ["--preset", args.preset] if args.preset else []
     threads = {"OMP_NUM_THREADS": "1"} if args.workers > 1 else {}
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | threads, check=False)  # noqa: S603
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | threads, check=False)
     if done.returncode not in SCANNED:
         sys.exit(f"{' '.join(command)} returned {done.returncode}: {done.stderr[-2000:]}")
     print(f"scanned {entry.name} (seed {seed})", file=sys.stderr, flush=True)

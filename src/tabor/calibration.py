@@ -71,12 +71,6 @@ class Null:
         return self.location + self.scale * math.log(max(classes, 1) / self.classes)
 
 
-SOURCE = "clean GTSRB models; see docs/results/calibration.md"
-INDEX_NULL = Null(location=1.41, scale=0.36, classes=43, planted=8.0, source=SOURCE)
-WORTH_NULL = Null(location=1.5, scale=0.4, classes=43, planted=20.0, source=SOURCE)
-"""The laws for the default method and its settings."""
-
-
 def fit_null(largest: Sequence[float], classes: int, planted: float, source: str) -> Null:
     """Fits the law to the largest values of clean models with that many classes, by maximum likelihood.
 

@@ -62,7 +62,6 @@ def _paper(method: str) -> Method:
         augmentation=AugmentationSettings(initial=1.0, step=1.5, smallest=1e-3, largest=1e6),
         crop_share=1.0,
         mask_dropout=0.0,
-        restoring=None,
         quality="paper",
         outliers=NeuralCleanse().outliers,
     )

@@ -14,6 +14,9 @@ from tabor.evidence import WORKS
 from tabor.restore import Patch, Restorer, RestoreSettings
 from tabor.trigger import Trigger
 
+SEEN = 0.5
+"""Crop accuracy below which a patch hides the object, as a picture of the target class does, and says nothing."""
+
 SURVEYS_A_RESTORATION = 10
 """How many surveys take as long as one climb, for the progress line."""
 
@@ -39,8 +42,8 @@ class Suspect:
 
     @property
     def worth(self) -> float | None:
-        """The patch's worth; None where it does not work, and so says nothing."""
-        return self.patch.worth if self.works else None
+        """The patch's worth; None where it does not work or hides the object, and so says nothing."""
+        return self.patch.worth if self.works and self.crop_accuracy >= SEEN else None
 
 
 def restore_suspects(

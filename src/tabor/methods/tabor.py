@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tabor.access import Classifier
-from tabor.calibration import INDEX_NULL, WORTH_NULL
 from tabor.errors import SettingError
 from tabor.evidence import Evidence, smoothness
 from tabor.methods.base import Batch, Objective
@@ -201,10 +200,8 @@ class Tabor:
     crop_share: float = 0.25
     mask_dropout: float = 0.1
     quality: Literal["robust", "paper"] = "robust"
-    restoring: RestoreSettings | None = field(default_factory=RestoreSettings)
-    outliers: OutlierSettings = field(
-        default_factory=lambda: OutlierSettings(spread_floor=0.75, null=INDEX_NULL, patches=WORTH_NULL)
-    )
+    restoring: RestoreSettings | None = None
+    outliers: OutlierSettings = field(default_factory=lambda: OutlierSettings(spread_floor=0.75))
 
     name = "tabor"
 

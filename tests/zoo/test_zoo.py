@@ -1,0 +1,58 @@
+"""Plans of zoos, and a small one built, cut off, and gone on with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tabor.data import load_images
+from tabor.errors import SettingError, TaborError
+from tabor.position import Position
+from tabor.zoo import ZOOS, build, build_zoo, load_zoo, plan_zoo
+from tabor.zoo.plans import CleanPlan, Plan, VictimPlan
+
+
+@pytest.mark.parametrize("name", sorted(ZOOS))
+def test_plans(name: str) -> None:
+    plans = plan_zoo(name, 0)
+    names = [plan.name for plan in plans]
+    assert len(set(names)) == len(names)
+    assert plans == plan_zoo(name, 0)
+    for k, plan in enumerate(plans):
+        assert isinstance(plan, CleanPlan) or plan.base in plans[:k]
+
+
+def test_table_1a_has_its_20_victims() -> None:
+    victims = [plan for plan in plan_zoo("gtsrb-table1a", 0) if isinstance(plan, VictimPlan)]
+    assert len(victims) == 20
+    assert {plan.target for plan in victims} == {33}
+    assert {plan.size for plan in victims} == {6, 8, 10, 12, 14}
+
+
+def test_unknown_zoo() -> None:
+    with pytest.raises(SettingError, match="unknown zoo nothing"):
+        plan_zoo("nothing", 0)
+
+
+def test_no_zoo_in_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(TaborError, match="holds no zoo"):
+        load_zoo(tmp_path)
+
+
+def test_a_logo_needs_its_picture(tmp_path: Path) -> None:
+    digits = load_images("digits", split="test", limit=20)
+    with pytest.raises(SettingError, match="give its picture"):
+        build_zoo("gtsrb-table1a", digits, digits, tmp_path)
+
+
+def test_a_zoo_is_built_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = CleanPlan(arch="tabor:digits4", seed=1, epochs=1)
+    plans: list[Plan] = [base, VictimPlan(base=base, picture="square", size=6, position=Position.TOP, target=3)]
+    monkeypatch.setitem(ZOOS, "small", lambda seed: plans)
+    train, test = (load_images("digits", split=split, limit=200) for split in ("train", "test"))
+    entries = build_zoo("small", train, test, tmp_path)
+    assert [entry.targets for entry in entries] == [(), (3,)]
+    assert load_zoo(tmp_path) == entries
+    monkeypatch.setattr(build, "_make", lambda *_: pytest.fail("made again"))
+    assert build_zoo("small", train, test, tmp_path) == entries
