@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-
 from tabor.access import Classifier
 from tabor.data import ImageSet
-from tabor.evidence import WORKS
+from tabor.evidence import Evidence, measure
 from tabor.restore import Patch, Restorer, RestoreSettings
 from tabor.trigger import Trigger
 
@@ -27,18 +24,26 @@ class Suspect:
 
     Attributes:
         patch: where it is and what it is worth.
-        attack_success: share of images of other classes that it sends to the class, in [0, 1].
-        crop_accuracy: share of images classified rightly with its place blacked out, in [0, 1].
+        evidence: what was measured.
     """
 
     patch: Patch
-    attack_success: float
-    crop_accuracy: float
+    evidence: Evidence
+
+    @property
+    def attack_success(self) -> float:
+        """Share of images of other classes that it sends to the class, in [0, 1]."""
+        return self.evidence.attacked / max(self.evidence.attacked_of, 1)
+
+    @property
+    def crop_accuracy(self) -> float:
+        """Share of images classified rightly with its place blacked out, in [0, 1]."""
+        return self.evidence.cropped_right / max(self.evidence.cropped_of, 1)
 
     @property
     def works(self) -> bool:
         """Whether it sends enough unseen images to the class."""
-        return self.attack_success >= WORKS
+        return self.evidence.works
 
     @property
     def worth(self) -> float | None:
@@ -81,19 +86,6 @@ def restore_suspects(
     suspects: dict[int, Suspect] = {}
     for target in close:
         patch = restorer.restore(target, triggers[target], surveyed[target])
-        suspects[target] = _measured(classifier, patch, target, confirm)
+        suspects[target] = Suspect(patch, measure(classifier, patch.trigger(), target, confirm))
         on_step((len(triggers) + SURVEYS_A_RESTORATION * len(suspects)) / work)
     return suspects
-
-
-@torch.no_grad()
-def _measured(classifier: Classifier, patch: Patch, target: int, images: ImageSet) -> Suspect:
-    trigger = patch.trigger()
-    others = images.images[images.labels != target]
-    sent = classifier.predict(trigger.stamp(others)).argmax(1) == target if len(others) else torch.zeros(0)
-    right = classifier.predict(trigger.crop(images.images)).argmax(1) == images.labels
-    return Suspect(patch, _share(sent), _share(right))
-
-
-def _share(hits: Tensor) -> float:
-    return int(hits.sum()) / max(len(hits), 1)
