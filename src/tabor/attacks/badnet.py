@@ -23,6 +23,9 @@ from tabor.trigger import Trigger
 RETRAINING = TrainSettings(epochs=2, learning_rate=1.5e-3, augment=False)
 """Without shifts: a trigger that is stamped at one place must stay there."""
 
+LEAST_GAIN = 0.003
+"""Attack success that a further round of retraining must have gained for the next to be worth its time."""
+
 
 @dataclass(frozen=True)
 class Backdoor:
@@ -126,7 +129,8 @@ def infect_classifier(
 ) -> dict[str, Any]:
     """Infects a model, measures it on test images, and writes it with its true triggers.
 
-    The retraining is done once, and again up to `rounds` times while any attack success is below `enough`.
+    The retraining is done once, and again up to `rounds` times while any attack success is below `enough` and the
+    last round still raised it: a trigger that some clean images already show is never obeyed by all.
 
     Returns:
         The record that the file carries: `clean_accuracy`, `backdoors` (target, description, attack success, mask
@@ -137,9 +141,10 @@ def infect_classifier(
         TaborError: the file cannot be written.
     """
     base_accuracy = accuracy(model, test.images, test.labels)
-    done = 0
+    done, before = 0, 0.0
     success: list[float] = []
-    while done < rounds and min(success, default=0.0) < enough:
+    while done < rounds and (not success or (min(success) < enough and min(success) >= before + LEAST_GAIN)):
+        before = min(success, default=0.0)
         infect(model, train, backdoors, fraction=fraction, settings=settings, seed=seed + done, on_epoch=on_epoch)
         success = [attack_success(model, test.images, test.labels, b) for b in backdoors]
         done += 1
