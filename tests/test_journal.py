@@ -17,6 +17,7 @@ import tabor
 from tabor.data import ImageSet
 from tabor.errors import TaborError
 from tabor.journal import JOURNAL_FILE, PARTIAL_FOLDER, Journal
+from tabor.methods.tabor import Tabor
 from tabor.models import Architecture, load_model
 from tabor.models.build import Normalised, initialise
 from tabor.models.safetensors_file import write_model
@@ -180,7 +181,8 @@ def run(
     def scan(**options: Any) -> ScanResult:
         model = options.pop("model", None) or cell_model(backdoor=2)
         images = options.pop("images", None) or cell_images(per_class=4)
-        return tabor.scan(model, images, **{"solver": in_pairs, "device": "cpu", **options})
+        smallest_only = Tabor(restoring=None)  # patches are sought anew after an interruption, and would be counted
+        return tabor.scan(model, images, **{"solver": in_pairs, "device": "cpu", "method": smallest_only, **options})
 
     return scan
 

@@ -1,22 +1,32 @@
-"""Whole triggers as patches, on a network whose answer to a trigger is known by its making."""
+"""Triggers as windows of one colour, on a network whose answer to one is known by its making."""
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
+import pytest
 import torch
 from torch import Tensor, nn
 
 from tabor.access import Classifier
 from tabor.data import ImageSet
-from tabor.restore import Restorer, RestoreSettings, lead, roughness
-from tabor.suspects import restore_suspects
-from tabor.trigger import Trigger
+from tabor.errors import DataError
+from tabor.ground import CLEAR, Ground, leads
+from tabor.restore import Climb, Patch, RestoreSettings, plain_colours, survey
+from tabor.suspects import Suspect, restore_suspects
 from tabor.windows import Window
 
 WINDOW = Window(8, 8, 12, 12)
+SETTINGS = RestoreSettings()
 
 
 class Planted(nn.Module):
-    """Class k for images as bright as k at the upper left; class 2 the more of the window is white."""
+    """Class k for images as bright as k at the upper left; class 2 the more the window, and nothing else, is white."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.tensor(40.0))
 
     def forward(self, images: Tensor) -> Tensor:
         inside = WINDOW.mask(*images.shape[2:]).to(images)
@@ -24,7 +34,7 @@ class Planted(nn.Module):
         white = (images * inside).sum((1, 2, 3)) / inside.sum() / images.shape[1]
         around = (images * outside)[:, :, 4:, 4:].mean((1, 2, 3))
         bright = images[:, :, :3, :3].mean((1, 2, 3))
-        return torch.stack([4 - 8 * bright, 8 * bright - 4, 20 * white - 12 - 5 * around], 1)
+        return torch.stack([4 - 8 * bright, 8 * bright - 4, self.gain * white - 12 - 30 * around], 1)
 
 
 def images() -> ImageSet:
@@ -35,38 +45,115 @@ def images() -> ImageSet:
     return ImageSet(values, labels, ("dark", "bright", "planted"))
 
 
+def ground() -> Ground:
+    classifier = Classifier(Planted(), torch.device("cpu"), (1, 12, 12))
+    return Ground(classifier, images(), price=1.0, slenderness=1.0, hiding=3.0, seen=0.75, cropped=32)
+
+
 def test_the_lead_is_over_the_highest_other() -> None:
-    logits = torch.tensor([[1.0, 5.0, 2.0], [1.0, 5.0, 2.0]])
-    assert lead(logits, torch.tensor([1, 0])).tolist() == [3.0, -4.0]
+    assert leads(torch.tensor([[1.0, 5.0, 2.0]])).tolist() == [[-4.0, 3.0, -3.0]]
+    assert leads(torch.tensor([[5.0, 5.0]])).tolist() == [[0.0, 0.0]]
 
 
-def test_roughness_counts_only_pairs_inside() -> None:
-    pattern = torch.tensor([[[[0.0, 1.0, 0.0], [0.0, 1.0, 0.0]]]])
-    mask = torch.tensor([[[[1.0, 1.0, 0.0], [1.0, 0.0, 0.0]]]])
-    assert roughness(mask, pattern).tolist() == [1.0]
+def test_the_unit_is_the_mean_lead_of_a_real_image() -> None:
+    slow = [sorted(row)[-1] - sorted(row)[-2] for row in Planted()(images().images).tolist()]
+    assert ground().unit == pytest.approx(sum(slow) / len(slow))
 
 
-def test_the_window_is_found_from_a_part() -> None:
+def test_costs_are_of_pixels_and_of_being_slender() -> None:
+    # None of these hides the corner that tells dark from bright.
+    square, long, high = ground().costs([Window(4, 4, 10, 10), Window(5, 0, 7, 12), Window(0, 5, 12, 7)]).tolist()
+    assert square == pytest.approx(36 / 144)
+    assert long == high == pytest.approx(24 / 144 + math.log(6))
+
+
+def test_hiding_the_object_costs() -> None:
+    # With the corner blacked out the bright images look dark: 16 of 32 are right, where all were.
+    corner, sixteenth = Window(0, 0, 3, 3), 9 / 144
+    assert ground().costs([corner]).tolist() == [math.inf]
+    half = Ground(ground().classifier, images(), price=1, slenderness=1, hiding=3, seen=0.5, cropped=32)
+    assert half.costs([corner]).tolist() == pytest.approx([sixteenth + 3 * CLEAR])
+
+
+def test_the_survey_is_what_stamping_one_by_one_gives() -> None:
+    here = ground()
+    found = survey(here, SETTINGS)
+    images, labels = here.images[: SETTINGS.surveyed], here.labels[: SETTINGS.surveyed]
+    for k in (0, len(found.windows) // 2, len(found.windows) - 1):
+        stamped = images.clone()
+        window = found.windows[k]
+        stamped[:, :, window.top : window.bottom, window.left : window.right] = found.colours[k][:, None, None]
+        for target in range(3):
+            slow = leads(Planted()(stamped[labels != target]).detach())[:, target].mean() / here.unit
+            assert float(found.worth[k, target]) == pytest.approx(float(slow - here.costs([window])), abs=1e-4)
+
+
+def test_starts_are_the_best_windows_that_lie_apart() -> None:
+    found = survey(ground(), SETTINGS)
+    starts = found.starts(2, 3, 0.4)
+    assert starts[0].worth == found.best(2)
+    assert [s.worth for s in starts] == sorted((s.worth for s in starts), reverse=True)
+    assert all(a.window.overlap(b.window) <= 0.4 for a in starts for b in starts if a is not b)
+
+
+def test_no_patch_is_sought_where_every_window_hides_the_object() -> None:
     classifier = Classifier(Planted(), torch.device("cpu"), (1, 12, 12))
-    part = Trigger(Window(9, 9, 11, 11).mask(12, 12), torch.ones(1, 12, 12))
-    restorer = Restorer(classifier, images(), RestoreSettings(), 0)
-    patch = restorer.restore(2, part, restorer.survey(2))
+    demanding = replace(SETTINGS, seen=1.1)
+    assert restore_suspects(classifier, images().halves(0), [0, 1, 2], {0: 1.0}, demanding, lambda _: None) == {}
+
+
+@pytest.mark.parametrize(("channels", "count"), [(1, 3), (3, 9), (5, 3)])
+def test_plain_colours(channels: int, count: int) -> None:
+    colours = plain_colours(channels)
+    assert colours.shape == (count, channels)
+    assert len(torch.unique(colours, dim=0)) == count
+
+
+def test_the_window_and_its_colour_are_found() -> None:
+    here = ground()
+    patch = Climb(here, 2, SETTINGS).best(survey(here, SETTINGS).starts(2, 2, 0.4))
     assert patch.window == WINDOW
+    assert patch.colour[0] > 0.9
     assert patch.worth > 1
-    assert float(patch.trigger().mask.sum()) == WINDOW.area
+    assert torch.equal(patch.trigger(12, 12).mask, WINDOW.mask(12, 12))
 
 
-def test_suspects_are_measured_and_the_planted_one_is_worth_most() -> None:
+def test_a_climb_never_loses_worth() -> None:
+    here = ground()
+    climb = Climb(here, 2, SETTINGS)
+    start = climb.judge([Window(7, 7, 10, 10)], torch.ones(1, 1))[0]
+    assert climb.climb(start, 1).worth >= start.worth
+
+
+def test_a_class_that_all_images_are_of_cannot_be_searched() -> None:
+    here = ground()
+    here.labels = torch.full_like(here.labels, 2)
+    with pytest.raises(DataError, match="all images are of class 2"):
+        Climb(here, 2, SETTINGS)
+
+
+def test_suspects_are_measured_and_only_the_planted_one_tells() -> None:
     classifier = Classifier(Planted(), torch.device("cpu"), (1, 12, 12))
-    faint = Trigger(torch.full((1, 12, 12), 0.1), torch.full((1, 12, 12), 0.5))
     shares: list[float] = []
-    halves = images().halves(0)
-    suspects = restore_suspects(
-        classifier, halves, dict.fromkeys(range(3), faint), {0: 1.0, 1: 1.0}, RestoreSettings(), 0, shares.append
-    )
+    suspects = restore_suspects(classifier, images().halves(0), [0, 1, 2], {0: 1.0}, SETTINGS, shares.append)
     assert set(suspects) == {0, 1, 2}
     assert suspects[2].works
     assert suspects[2].worth is not None
     assert all(s.worth is None or s.worth <= suspects[2].worth for s in suspects.values())
     assert shares == sorted(shares)
-    assert shares[-1] <= 1
+    assert shares[-1] == pytest.approx(1)
+
+
+def test_a_far_weaker_patch_in_the_same_place_is_a_shadow(monkeypatch: pytest.MonkeyPatch) -> None:
+    worths = {0: (3.0, WINDOW), 1: (7.0, WINDOW.grown(0, 0, -1, -1)), 2: (3.0, Window(0, 4, 3, 7))}
+
+    def pretend(climb: Climb, starts: object) -> Patch:
+        worth, window = worths[climb.target]
+        return Patch(window, (1.0,), worth)
+
+    monkeypatch.setattr(Climb, "best", pretend)
+    monkeypatch.setattr(Suspect, "works", True)
+    classifier = Classifier(Planted(), torch.device("cpu"), (1, 12, 12))
+    suspects = restore_suspects(classifier, images().halves(0), [0, 1, 2], {}, SETTINGS, lambda _: None)
+    assert {target: s.shadow_of for target, s in suspects.items()} == {0: 1, 1: None, 2: None}
+    assert suspects[0].worth is None

@@ -77,12 +77,12 @@ def test_the_fields_agree_with_each_other(infected: ScanResult) -> None:
     assert set(infected.triggers) == set(range(9))
     assert [f.index for f in infected.classes if f.flagged] == sorted(infected.targets)
     for finding in infected.classes:
-        trigger = infected.trigger(finding.index)
+        trigger = infected.triggers[finding.index]
         assert trigger.mask.shape == (1, 13, 12)
         assert trigger.pattern.shape == (1, 13, 12)
         assert finding.mask_l1 == pytest.approx(float(trigger.mask.sum()), rel=1e-5)
         assert finding.sparsity == pytest.approx(finding.mask_l1 / (13 * 12))
-        assert finding.flagged == (finding.anomaly_index is not None and finding.anomaly_index > infected.threshold)
+        assert finding.flagged or finding.anomaly_index is None or finding.anomaly_index <= infected.threshold
         assert (finding.score is None) == (finding.status is ClassStatus.NO_TRIGGER)
         assert finding.steps == 60
     assert infected.clean_accuracy == 1.0
@@ -94,6 +94,17 @@ def test_the_fields_agree_with_each_other(infected: ScanResult) -> None:
     assert infected.timing["images_per_second"] == pytest.approx(
         infected.timing["image_passes"] / infected.timing["seconds"]
     )
+
+
+def test_a_flagged_class_has_its_whole_trigger(infected: ScanResult) -> None:
+    patch = infected.finding(BACKDOOR).patch
+    assert patch is not None
+    assert patch.attack_success == 1
+    top, left, bottom, right = patch.window
+    mask = infected.trigger(BACKDOOR).mask
+    assert float(mask.sum()) == float(mask[:, top:bottom, left:right].sum()) == (bottom - top) * (right - left)
+    assert bottom > 12, "the six pixels below the cells are the trigger"
+    assert infected.worth_threshold is not None
 
 
 def test_the_result_fits_the_schema_and_the_disk(infected: ScanResult, tmp_path: Path) -> None:
@@ -111,7 +122,7 @@ def test_attack_success_is_what_the_trigger_does(
 ) -> None:
     model, confirm = cell_model(backdoor=BACKDOOR), cell_images().halves(seed=3)[1]
     for finding in infected.classes:
-        trigger, others = infected.trigger(finding.index), confirm.images[confirm.labels != finding.index]
+        trigger, others = infected.triggers[finding.index], confirm.images[confirm.labels != finding.index]
         sent = (model(trigger.stamp(others)).argmax(1) == finding.index).float().mean()
         right = (model(trigger.crop(confirm.images)).argmax(1) == confirm.labels).float().mean()
         alone = model(trigger.isolate()[None]).argmax(1) == finding.index

@@ -6,21 +6,29 @@ import math
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tabor.calibration import Null, fit_null
 from tabor.errors import SettingError
-from tabor.windows import Move, Window, grid, heaviest, moves
+from tabor.windows import Window, neighbours, sliding
 
 LAW = Null(location=1.5, scale=0.4, classes=43, planted=8.0, source="made up")
 
 
-def test_every_neighbour_lies_in_the_image_and_differs() -> None:
-    start = Window(0, 3, 4, 9)
-    near = moves(start, 12, 10)
+@pytest.mark.parametrize("unit", [1, 3])
+def test_every_neighbour_lies_in_the_image_and_differs(unit: int) -> None:
+    start = Window(0, 3, 6, 9)
+    near = neighbours(start, 12, 10, unit)
     assert near
     assert len(set(near)) == len(near)
-    assert all(move.window.fits(12, 10) for move in near)
-    assert start not in {move.window for move in near}
+    assert all(window.fits(12, 10) for window in near)
+    assert start not in near
+
+
+def test_a_square_has_larger_and_smaller_squares_beside_it() -> None:
+    near = neighbours(Window(4, 4, 10, 10), 32, 32)
+    assert {Window(4, 4, 13, 13), Window(1, 1, 10, 10), Window(6, 4, 10, 8), Window(5, 5, 9, 9)} <= set(near)
 
 
 def test_a_mask_is_ones_inside() -> None:
@@ -30,25 +38,18 @@ def test_a_mask_is_ones_inside() -> None:
     assert float(mask[:, 1:4, 2:4].min()) == 1
 
 
-def test_colours_move_with_the_window_and_are_drawn_out_at_its_border() -> None:
-    pattern = torch.arange(16.0).view(1, 4, 4)
-    moved = Move(Window(1, 1, 3, 3), down=1, right=1).carry(pattern, Window(0, 0, 2, 2))
-    assert torch.equal(moved[0, 1:3, 1:3], pattern[0, 0:2, 0:2])
-    grown = Move(Window(0, 0, 3, 3)).carry(pattern, Window(0, 0, 2, 2))
-    assert torch.equal(grown[0, 2, :2], pattern[0, 1, :2])
+@given(st.lists(st.integers(0, 6), min_size=8, max_size=8))
+def test_the_overlap_is_that_of_the_masks(edges: list[int]) -> None:
+    first, second = (Window(e[0], e[1], e[0] + 1 + e[2], e[1] + 1 + e[3]) for e in (edges[:4], edges[4:]))
+    a, b = first.mask(14, 14), second.mask(14, 14)
+    assert first.overlap(second) == pytest.approx(float((a * b).sum() / torch.maximum(a, b).sum()))
 
 
-def test_the_heaviest_square_holds_the_mass() -> None:
-    mask = torch.zeros(1, 8, 9)
-    mask[:, 5:7, 4:6] = 1
-    assert heaviest(mask, 2) == Window(5, 4, 7, 6)
-    assert heaviest(mask, 20) == Window(0, 0, 8, 9)
-
-
-def test_a_grid_has_the_corners() -> None:
-    windows = grid(8, 8, [0.25])
-    assert len(windows) == 9
-    assert {Window(0, 0, 2, 2), Window(6, 6, 8, 8), Window(3, 3, 5, 5)} <= set(windows)
+@pytest.mark.parametrize(("height", "width"), [(32, 32), (7, 30), (224, 224)])
+def test_sliding_windows_cover_the_image(height: int, width: int) -> None:
+    windows = sliding(height, width, [(0.25, 0.125)])
+    assert all(window.fits(height, width) for window in windows)
+    assert float(torch.stack([w.mask(height, width) for w in windows]).amax(0).min()) == 1
 
 
 @pytest.mark.parametrize("classes", [2, 10, 43, 1000])

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import gumbel_r
+from scipy.stats import CensoredData, gumbel_r
 
 from tabor.errors import SettingError
 
@@ -74,10 +74,16 @@ class Null:
 def fit_null(largest: Sequence[float], classes: int, planted: float, source: str) -> Null:
     """Fits the law to the largest values of clean models with that many classes, by maximum likelihood.
 
+    Only the upper half counts by its values: of the others it is taken to be known that they lie below the median.
+    What decides is the upper tail, and a network that nothing fools at all should not make it wider.
+
     Raises:
         SettingError: there are fewer than 3 models, or they are all alike.
     """
     if len(largest) < 3 or max(largest) - min(largest) < 1e-9:
         raise SettingError(f"a null distribution needs at least 3 clean models that differ, got {len(largest)}")
-    location, scale = gumbel_r.fit(np.asarray(largest, dtype=np.float64))
+    values = np.asarray(largest, dtype=np.float64)
+    middle = float(np.median(values))
+    upper = values[values >= middle]
+    location, scale = gumbel_r.fit(CensoredData(uncensored=upper, left=np.full(len(values) - len(upper), middle)))
     return Null(location=float(location), scale=float(scale), classes=classes, planted=planted, source=source)

@@ -63,6 +63,7 @@ def _paper(method: str) -> Method:
         crop_share=1.0,
         mask_dropout=0.0,
         quality="paper",
+        restoring=None,
         outliers=NeuralCleanse().outliers,
     )
 

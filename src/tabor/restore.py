@@ -1,28 +1,26 @@
-"""The trigger as a patch with hard edges: a second kind of evidence, and the whole trigger instead of a part.
+"""The trigger as a window of one colour: a second kind of evidence, and a trigger that is not scattered.
 
 The smallest mask that sends images to the target is a part of the trigger (the paper's recall is 0.52), not always in
 its place, and where the trigger is large some natural pattern is smaller.  But a network that was taught a trigger
-answers to the whole of it, at its place, far more strongly than to a part, to a shifted copy, to a larger patch of the
-same colours, or to anything natural.  So for each class a window is sought, filled with colours that vary smoothly,
-that moves the target's lead over the other classes furthest for what it covers and hides.  Not in the paper; measured
-in docs/method.md.
+answers to a patch of its size, at its place, in its main colour far more strongly than to anything natural.  Free
+colours would find stronger patches than the true one in any network; one colour leaves them no room.  Not in the paper;
+measured in docs/results/patches.md.
 """
 
 from __future__ import annotations
 
-import math
+import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from tabor.access import Classifier
-from tabor.data import ImageSet
 from tabor.errors import DataError
+from tabor.ground import Ground
 from tabor.rows import Adam
-from tabor.trigger import Trigger, crop, stamp
-from tabor.windows import Move, Window, grid, heaviest, moves
+from tabor.trigger import Trigger
+from tabor.windows import Window, neighbours, sliding
 
 FINE_SIZE = 32
 """Edge in pixels of images in which a window moves by single pixels from the start."""
@@ -30,233 +28,203 @@ FINE_SIZE = 32
 
 @dataclass(frozen=True, kw_only=True)
 class RestoreSettings:
-    """How the window is sought.
+    """How patches are sought.
 
     Attributes:
-        sizes: edges of the first windows, as shares of the image's.
+        shapes: edges of the first windows and the steps between them, as shares of the image's shorter edge.
         price: what covering the whole image costs, in leads of a clean image's own class.
-        roughness: what a pair of neighbouring pixels costs whose colours lie as far apart as can be, likewise.
-        hiding: what hiding nothing of the object is worth at most, likewise: the log-odds of the crop accuracy up to
-            here.
-        candidates: how many classes are looked at closely for each reason: a small mask, or a good first window.
+        slenderness: what it costs that a window is e times as long as wide, likewise: triggers are compact.
+        hiding: what it costs that the odds of keeping a right answer with the window blacked out are e times lower
+            than where nothing is hidden, likewise.
+        seen: share of its accuracy that the model must keep where a window is blacked out, in the search: a patch over
+            the object is a picture of another class, not a trigger.
+        confirmed_seen: likewise on images that the search did not see, and stricter: the patches of objects move to the
+            very limit of the search, those of triggers stay well within.
+        by_worth, by_score: how many classes are looked at closely for a good first window, and for a small mask.
+        starts: first windows of a class from which the climb begins.
+        apart: Jaccard index above which two first windows are taken for the same.
         rounds: most rounds of the climb.
         patience: rounds without a better window after which it ends.
-        tried: neighbours whose colours are adapted in a round.
-        survey_steps, start_steps, round_steps, final_steps: optimiser steps on the colours: of every class's first
-            windows, of a candidate's, in each round, and of the window found.
-        survey_batch, batch_size: images a step, in the survey and after it.
-        survey_judged, judged: images that a window is judged by, likewise.
+        tried: neighbours whose colour is adapted in a round.
+        steps: optimiser steps on the colours in a round.
+        surveyed, batch_size, judged, cropped: images that first windows are judged by, that neighbours and colours are
+            tried on, that a step up is judged by, and that tell what a window hides.
         learning_rate: of Adam, on the colours before the sigmoid.
     """
 
-    sizes: tuple[float, ...] = (0.25, 0.4375)
-    price: float = 8.0
-    roughness: float = 0.3
-    hiding: float = 2.5
-    candidates: int = 3
+    shapes: tuple[tuple[float, float], ...] = ((0.1875, 0.09375), (0.28125, 0.09375), (0.40625, 0.125))
+    price: float = 1.0
+    slenderness: float = 1.0
+    hiding: float = 3.0
+    seen: float = 0.75
+    confirmed_seen: float = 0.85
+    by_worth: int = 3
+    by_score: int = 2
+    starts: int = 2
+    apart: float = 0.4
     rounds: int = 25
-    patience: int = 3
-    tried: int = 8
-    survey_steps: int = 12
-    start_steps: int = 30
-    round_steps: int = 8
-    final_steps: int = 80
-    survey_batch: int = 8
+    patience: int = 2
+    tried: int = 4
+    steps: int = 5
+    surveyed: int = 8
     batch_size: int = 16
-    survey_judged: int = 32
     judged: int = 64
-    learning_rate: float = 0.2
+    cropped: int = 64
+    learning_rate: float = 0.4
 
 
 @dataclass(frozen=True)
 class Patch:
-    """A window and its colours.
+    """A window of one colour.
 
     Attributes:
         window: where it is.
-        pattern: its colours, float32 in [0, 1], shape (C, H, W); outside of the window they mean nothing.
+        colour: one value in [0, 1] for each channel.
         worth: the mean lead of the target's logit over the highest other one, in mean leads of a clean image's own
-            class (1: it convinces as much as a real image of the target does), less the prices of rough colours and of
-            the pixels covered, plus the worth of hiding nothing.
+            class (1: it convinces as much as a real image of the target does), less what the window costs.
     """
 
     window: Window
-    pattern: Tensor
+    colour: tuple[float, ...]
     worth: float
 
-    def trigger(self) -> Trigger:
-        """Returns it as a trigger whose mask is 1 in the window and 0 elsewhere."""
-        mask = self.window.mask(*self.pattern.shape[1:]).to(self.pattern.device)
-        return Trigger(mask, self.pattern * mask)
+    def trigger(self, height: int, width: int) -> Trigger:
+        """Returns it as a trigger for images of that size; its mask is 1 in the window and 0 elsewhere."""
+        mask = self.window.mask(height, width)
+        return Trigger(mask, mask * torch.tensor(self.colour)[:, None, None])
 
 
-def lead(logits: Tensor, classes: Tensor) -> Tensor:
-    """Returns how far each row's logit of its class (N,) lies above its highest other one, of logits (N, classes)."""
-    own = logits.gather(1, classes[:, None])
-    return own[:, 0] - logits.scatter(1, classes[:, None], -torch.inf).amax(1)
+@dataclass(frozen=True)
+class Survey:
+    """What every class makes of each first window in each plain colour.
 
-
-def roughness(masks: Tensor, patterns: Tensor) -> Tensor:
-    """Σ of squared differences of neighbouring pixels of patterns (K, C, H, W) where both lie in masks (K, 1, H, W).
-
-    Returns:
-        Shape (K,): the s(·) of Eq. 3 over the inside of the mask.
+    Attributes:
+        windows: S of them, each several times.
+        colours: shape (S, C).
+        worth: shape (S, classes).
     """
-    down = masks[..., 1:, :] * masks[..., :-1, :] * (patterns[..., 1:, :] - patterns[..., :-1, :]).square()
-    right = masks[..., :, 1:] * masks[..., :, :-1] * (patterns[..., :, 1:] - patterns[..., :, :-1]).square()
-    return down.flatten(1).sum(1) + right.flatten(1).sum(1)
+
+    windows: Sequence[Window]
+    colours: Tensor
+    worth: Tensor
+
+    def best(self, target: int) -> float:
+        """Returns the highest worth for a class."""
+        return float(self.worth[:, target].max())
+
+    def starts(self, target: int, count: int, apart: float) -> list[Patch]:
+        """Returns the best few first windows for a class that do not overlap by more than that.
+
+        None where every window hides the object.
+        """
+        starts: list[Patch] = []
+        for k in self.worth[:, target].argsort(descending=True, stable=True).tolist():
+            window = self.windows[k]
+            if not bool(self.worth[k, target].isfinite()):
+                break
+            if all(window.overlap(start.window) <= apart for start in starts):
+                starts.append(Patch(window, tuple(self.colours[k].tolist()), float(self.worth[k, target])))
+            if len(starts) == count:
+                break
+        return starts
 
 
-class Restorer:
-    """Seeks the window of one class after another in one model.
+@torch.no_grad()
+def survey(ground: Ground, settings: RestoreSettings) -> Survey:
+    """Tries every first window in every plain colour: the same forward passes tell of all classes."""
+    windows = sliding(*ground.size, settings.shapes)
+    images, labels = ground.images[: settings.surveyed], ground.labels[: settings.surveyed]
+    plain = plain_colours(images.shape[1]).to(images.device)
+    several = [window for window in windows for _ in plain]
+    colours = plain.repeat(len(windows), 1)
+    found = ground.judged(images, several, colours)
+    others = (labels[:, None] != torch.arange(found.shape[2], device=labels.device)).float()
+    mean = (found * others).sum(1) / others.sum(0)  # NaN where all images are of the class
+    costs = ground.costs(windows).repeat_interleave(len(plain))
+    worth = mean.nan_to_num(nan=-torch.inf) - costs[:, None]
+    return Survey(several, colours, worth)
+
+
+def plain_colours(channels: int) -> Tensor:
+    """Returns the corners of the colour cube and its middle, shape (colours, C)."""
+    corners = list(itertools.product((0.0, 1.0), repeat=channels)) if channels <= 3 else []
+    return torch.tensor([*corners, *([level] * channels for level in (0.0, 0.5, 1.0) if level == 0.5 or not corners)])
+
+
+class Climb:
+    """Moves windows and adapts their colours towards what one class answers to most.
 
     Args:
-        classifier: the model.
-        images: clean images to search with, on the classifier's device.
+        ground: the model and the images.
+        target: the class.
         settings: the search.
-        seed: of the order of the images.
+
+    Raises:
+        DataError: all images are of that class.
     """
 
-    def __init__(self, classifier: Classifier, images: ImageSet, settings: RestoreSettings, seed: int) -> None:
-        self.classifier, self.settings = classifier, settings
-        order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
-        self.images = images.select(order.to(images.labels.device))
-        own = lead(classifier.predict(images.images), images.labels)
-        self.unit = max(float(own.clamp(min=0).mean()), 1e-6)
-        self.crops = _Crops(classifier, self.images, settings.hiding)
-
-    def survey(self, target: int) -> Patch:
-        """Returns the best of a coarse grid of windows for a class, its colours hardly adapted.
-
-        Raises:
-            DataError: all images are of that class.
-        """
-        settings, search = self.settings, _Search(self, target)
-        height, width = self.images.images.shape[2:]
-        windows = grid(height, width, settings.sizes)
-        grey = torch.full((len(windows), *self.images.images.shape[1:]), 0.5, device=self.images.images.device)
-        patterns = search.fit(windows, grey, settings.survey_steps, settings.survey_batch)
-        return search.best(windows, patterns, settings.survey_judged)
-
-    def restore(self, target: int, trigger: Trigger, surveyed: Patch) -> Patch:
-        """Returns the window that a climb reaches from the better of two starts.
-
-        Args:
-            target: the class.
-            trigger: the smallest one that sends images there: the first windows hold most of its mask.
-            surveyed: the best of the coarse grid.
-
-        Raises:
-            DataError: all images are of that class.
-        """
-        settings, search = self.settings, _Search(self, target)
-        height, width = trigger.mask.shape[1:]
-        edges = sorted({max(1, round(share * min(height, width))) for share in (*settings.sizes, 0.125, 0.34375)})
-        windows = [surveyed.window, *sorted({heaviest(trigger.mask, edge) for edge in edges})]
-        patterns = torch.stack([surveyed.pattern, *[trigger.pattern] * (len(windows) - 1)])
-        patterns = search.fit(windows, patterns, settings.start_steps, settings.batch_size)
-        patch = search.best(windows, patterns, settings.judged)
-        for unit in sorted({1, max(1, min(height, width) // FINE_SIZE)}, reverse=True):
-            patch = search.climb(patch, unit)
-        pattern = search.fit([patch.window], patch.pattern[None], settings.final_steps, settings.batch_size)
-        return search.best([patch.window], pattern, settings.judged)
-
-
-@dataclass
-class _Crops:
-    """What hiding nothing is worth, window by window: it is the same for every class."""
-
-    classifier: Classifier
-    images: ImageSet
-    most: float
-    known: dict[Window, float] = field(default_factory=dict)
-
-    def worth(self, windows: Sequence[Window]) -> list[float]:
-        """Returns the log-odds of the crop accuracy (Laplace's estimate), not above the most."""
-        for window in windows:
-            if window not in self.known:
-                mask = window.mask(*self.images.images.shape[2:]).to(self.images.images.device)
-                answers = self.classifier.predict(crop(self.images.images[:128], mask)).argmax(1)
-                right, of = int((answers == self.images.labels[:128]).sum()), len(answers)
-                self.known[window] = min(self.most, math.log((right + 1) / (of - right + 1)))
-        return [self.known[window] for window in windows]
-
-
-class _Search:
-    """Fits colours to windows and judges them for one class."""
-
-    def __init__(self, restorer: Restorer, target: int) -> None:
-        images = restorer.images
-        self.images = images.images[images.labels != target]
+    def __init__(self, ground: Ground, target: int, settings: RestoreSettings) -> None:
+        self.ground, self.target, self.settings = ground, target, settings
+        self.images = ground.images[ground.labels != target]
         if len(self.images) == 0:
             raise DataError(f"all images are of class {target}, so none could be misclassified as it")
-        self.classifier, self.settings, self.target = restorer.classifier, restorer.settings, target
-        self.unit, self.crops = restorer.unit, restorer.crops
-        self.drawn = 0
+        self._drawn = 0
 
-    def fit(self, windows: Sequence[Window], patterns: Tensor, steps: int, batch: int) -> Tensor:
-        """Returns the patterns (K, C, H, W) after so many steps towards a larger lead with smooth colours."""
-        masks = self._masks(windows)
-        adam = Adam([patterns.clamp(0.02, 0.98).logit()], self.settings.learning_rate, (0.5, 0.9))
-        for _ in range(steps):
-            images = self._draw(batch)
-            raw = adam.parameters[0].detach().requires_grad_()
-            loss = self.settings.roughness * roughness(masks, raw.sigmoid()) - self._leads(images, masks, raw.sigmoid())
-            adam.step(torch.autograd.grad(loss.sum(), raw))
-        return adam.parameters[0].sigmoid()
-
-    def best(self, windows: Sequence[Window], patterns: Tensor, count: int) -> Patch:
-        """Returns the window of most worth, judged by so many images."""
-        worth = self._gain(windows, patterns, count) + patterns.new_tensor(self.crops.worth(windows))
-        k = int(worth.argmax())
-        return Patch(windows[k], patterns[k], float(worth[k]))
+    def best(self, starts: Sequence[Patch]) -> Patch:
+        """Returns the best patch that a climb from any of the starts reaches."""
+        height, width = self.ground.size
+        units = sorted({1, max(1, min(height, width) // FINE_SIZE)}, reverse=True)
+        reached = []
+        for start in starts:
+            patch = self.judge([start.window], self._colours([start]))[0]
+            for unit in units:
+                patch = self.climb(patch, unit)
+            reached.append(patch)
+        return max(reached, key=lambda patch: patch.worth)
 
     def climb(self, patch: Patch, unit: int) -> Patch:
-        """Moves the window to a better neighbour until there is none."""
-        settings = self.settings
-        height, width = patch.pattern.shape[1:]
+        """Moves to a better neighbour, in steps of that many pixels, until there is none."""
+        settings, ground = self.settings, self.ground
         seen, idle = {patch.window}, 0
         for _ in range(settings.rounds):
-            near = [move for move in moves(patch.window, height, width, unit) if move.window not in seen]
-            chosen = self._most_promising(near, patch)
-            windows = [patch.window, *(move.window for move in chosen)]
-            patterns = torch.stack([patch.pattern, *(move.carry(patch.pattern, patch.window) for move in chosen)])
-            patterns = self.fit(windows, patterns, settings.round_steps, settings.batch_size)
-            better = self.best(windows, patterns, settings.judged)
-            idle = idle + 1 if better.window == patch.window else 0
-            seen, patch = seen | set(windows), better
-            if idle == settings.patience:
+            near = [window for window in neighbours(patch.window, *ground.size, unit) if window not in seen]
+            if not near or idle == settings.patience:
                 break
+            colours = self._colours([patch]).expand(len(near), -1)
+            gain = self._leads(near, colours, settings.batch_size) - ground.costs(near)
+            chosen = [near[k] for k in gain.topk(min(settings.tried, len(near))).indices.tolist()]
+            windows = [patch.window, *chosen]
+            tried = self.judge(windows, self.adapt(windows, self._colours([patch] * len(windows))))
+            best = max(tried, key=lambda other: other.worth)
+            idle = idle + 1 if best.worth <= patch.worth or best.window == patch.window else 0
+            patch = max(patch, best, key=lambda other: other.worth)
+            seen |= set(chosen)
         return patch
 
-    def _most_promising(self, near: Sequence[Move], patch: Patch) -> list[Move]:
-        """The neighbours that are best before their colours are adapted, judged by few images."""
-        if not near:
-            return []
-        carried = torch.stack([move.carry(patch.pattern, patch.window) for move in near])
-        gains = self._gain([move.window for move in near], carried, self.settings.batch_size)
-        return [near[k] for k in gains.topk(min(self.settings.tried, len(near))).indices.tolist()]
+    def adapt(self, windows: Sequence[Window], colours: Tensor) -> Tensor:
+        """Returns the colours (K, C) after a few steps towards a larger lead."""
+        adam = Adam([colours.clamp(0.02, 0.98).logit()], self.settings.learning_rate, (0.5, 0.9))
+        for _ in range(self.settings.steps):
+            images = self._draw(self.settings.batch_size)
+            raw = adam.parameters[0].detach().requires_grad_()
+            lead = self.ground.leads(images, windows, raw.sigmoid())[..., self.target]
+            adam.step(torch.autograd.grad(-lead.mean(1).sum(), raw))
+        return adam.parameters[0].sigmoid()
 
-    @torch.no_grad()
-    def _gain(self, windows: Sequence[Window], patterns: Tensor, count: int) -> Tensor:
-        """The lead less the prices of rough colours and of pixels covered, shape (K,)."""
-        masks = self._masks(windows)
-        parts = zip(masks.split(1), patterns.split(1), strict=True)
-        leads = torch.cat([self._leads(self.images[:count], mask, pattern) for mask, pattern in parts])
-        covered = masks.flatten(1).mean(1)
-        return leads - self.settings.roughness * roughness(masks, patterns) - self.settings.price * covered
+    def judge(self, windows: Sequence[Window], colours: Tensor) -> list[Patch]:
+        """Returns the patches with what they are worth."""
+        lead = self._leads(windows, colours, self.settings.judged)
+        worth = lead - self.ground.costs(windows)
+        shades = [tuple(colour) for colour in colours.tolist()]
+        return [Patch(*found) for found in zip(windows, shades, worth.tolist(), strict=True)]
 
-    def _leads(self, images: Tensor, masks: Tensor, patterns: Tensor) -> Tensor:
-        stamped = stamp(images, masks[:, None], patterns[:, None])
-        targets = torch.full((len(masks) * len(images),), self.target, device=images.device)
-        leads = lead(self.classifier.logits(stamped.flatten(0, 1)), targets)
-        return leads.unflatten(0, stamped.shape[:2]).mean(1) / self.unit
+    def _leads(self, windows: Sequence[Window], colours: Tensor, count: int) -> Tensor:
+        return self.ground.judged(self.images[:count], windows, colours)[..., self.target].mean(1)
 
-    def _masks(self, windows: Sequence[Window]) -> Tensor:
-        height, width = self.images.shape[2:]
-        return torch.stack([window.mask(height, width) for window in windows]).to(self.images.device)
+    def _colours(self, patches: Sequence[Patch]) -> Tensor:
+        return torch.tensor([patch.colour for patch in patches], device=self.images.device)
 
     def _draw(self, count: int) -> Tensor:
-        index = (self.drawn + torch.arange(count)) % len(self.images)
-        self.drawn += count
+        index = (self._drawn + torch.arange(count)) % len(self.images)
+        self._drawn += count
         return self.images[index]

@@ -180,7 +180,8 @@ class _Examined:
     def patches(self, flagged: Sequence[int]) -> dict[int, Trigger]:
         """Returns the whole triggers of the flagged classes, where one works."""
         working = {target: self.suspects[target] for target in flagged if target in self.suspects}
-        return {target: s.patch.trigger().to("cpu") for target, s in working.items() if s.works}
+        height, width = self.candidates[0].trigger.mask.shape[1:]
+        return {target: s.patch.trigger(height, width) for target, s in working.items() if s.works}
 
 
 def _examine(
@@ -202,7 +203,7 @@ def _examine(
     suspects: dict[int, Suspect] = {}
     if method.restoring:
         known = {c.target: score for c, score in zip(found, scores, strict=True) if score is not None}
-        suspects = restore_suspects(classifier, halves, triggers, known, method.restoring, seed, watch.restored)
+        suspects = restore_suspects(classifier, halves, list(triggers), known, method.restoring, watch.restored)
     return _Examined(found, evidence, scores, suspects)
 
 

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from tabor.access import Classifier
 from tabor.data import ImageSet
 from tabor.evidence import Evidence, measure
-from tabor.restore import Patch, Restorer, RestoreSettings
-from tabor.trigger import Trigger
+from tabor.ground import Ground
+from tabor.restore import Climb, Patch, RestoreSettings, survey
 
-SEEN = 0.5
-"""Crop accuracy below which a patch hides the object, as a picture of the target class does, and says nothing."""
+SURVEY_SHARE = 0.2
+"""How much of the work the survey is, for the progress line."""
 
-SURVEYS_A_RESTORATION = 10
-"""How many surveys take as long as one climb, for the progress line."""
+SHADOW = 0.5
+"""A patch worth less than this share of one that it overlaps is taken for a part of that one."""
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,16 @@ class Suspect:
     Attributes:
         patch: where it is and what it is worth.
         evidence: what was measured.
+        in_sight: whether the model keeps enough of its accuracy where the patch is blacked out; a patch that hides the
+            object, as a picture of the target class does, says nothing.
+        shadow_of: the class whose far stronger patch lies in the same place, if there is one: what was planted for
+            that class moves images to others too.
     """
 
     patch: Patch
     evidence: Evidence
+    in_sight: bool
+    shadow_of: int | None = None
 
     @property
     def attack_success(self) -> float:
@@ -47,45 +53,65 @@ class Suspect:
 
     @property
     def worth(self) -> float | None:
-        """The patch's worth; None where it does not work or hides the object, and so says nothing."""
-        return self.patch.worth if self.works and self.crop_accuracy >= SEEN else None
+        """The patch's worth; None where it says nothing: it does not work, hides the object, or is a shadow."""
+        tells = self.works and self.in_sight and self.shadow_of is None
+        return self.patch.worth if tells else None
 
 
 def restore_suspects(
     classifier: Classifier,
     halves: tuple[ImageSet, ImageSet],
-    triggers: Mapping[int, Trigger],
+    targets: Sequence[int],
     scores: Mapping[int, float],
     settings: RestoreSettings,
-    seed: int,
     on_step: Callable[[float], None],
 ) -> dict[int, Suspect]:
     """Seeks the patches of the classes that are suspicious for one of two reasons.
 
-    Those are the classes with the smallest scores, and those whose best window of a coarse grid is worth most.
+    Those are the classes whose best first window is worth most, and those with the smallest scores.  A class for which
+    every window hides the object has no patch.
 
     Args:
         classifier: the model.
-        halves: images to search with, and other images to measure on.
-        triggers: the smallest trigger that was found for each class.
-        scores: of those triggers that work; smaller is more suspicious.
+        halves: images to search with, in a balanced order, and other images to measure on.
+        targets: the classes to search.
+        scores: of the smallest triggers that work; smaller is more suspicious.
         settings: the search.
-        seed: of its random draws.
         on_step: called with the share of the work done, in [0, 1].
     """
     search, confirm = halves
-    restorer = Restorer(classifier, search, settings, seed)
-    work = len(triggers) + SURVEYS_A_RESTORATION * 2 * settings.candidates
-    surveyed: dict[int, Patch] = {}
-    for target in triggers:
-        surveyed[target] = restorer.survey(target)
-        on_step(len(surveyed) / work)
-    by_score = sorted(scores, key=lambda target: scores[target])
-    by_worth = sorted(surveyed, key=lambda target: -surveyed[target].worth)
-    close = dict.fromkeys(by_score[: settings.candidates] + by_worth[: settings.candidates])
+    ground = Ground(
+        classifier,
+        search,
+        price=settings.price,
+        slenderness=settings.slenderness,
+        hiding=settings.hiding,
+        seen=settings.seen,
+        cropped=settings.cropped,
+    )
+    right = int((classifier.predict(confirm.images).argmax(1) == confirm.labels).sum())
+    surveyed = survey(ground, settings)
+    on_step(SURVEY_SHARE)
+    by_worth = sorted(targets, key=lambda target: -surveyed.best(target))[: settings.by_worth]
+    by_score = sorted(scores, key=lambda target: scores[target])[: settings.by_score]
+    close = list(dict.fromkeys(by_worth + by_score))
     suspects: dict[int, Suspect] = {}
     for target in close:
-        patch = restorer.restore(target, triggers[target], surveyed[target])
-        suspects[target] = Suspect(patch, measure(classifier, patch.trigger(), target, confirm))
-        on_step((len(triggers) + SURVEYS_A_RESTORATION * len(suspects)) / work)
-    return suspects
+        if starts := surveyed.starts(target, settings.starts, settings.apart):
+            patch = Climb(ground, target, settings).best(starts)
+            trigger = patch.trigger(*ground.size).to(classifier.device)
+            evidence = measure(classifier, trigger, target, confirm)
+            suspects[target] = Suspect(patch, evidence, evidence.cropped_right >= settings.confirmed_seen * right)
+        on_step(SURVEY_SHARE + (1 - SURVEY_SHARE) * (close.index(target) + 1) / len(close))
+    return {target: replace(suspect, shadow_of=_caster(target, suspects)) for target, suspect in suspects.items()}
+
+
+def _caster(target: int, suspects: Mapping[int, Suspect]) -> int | None:
+    """The class that casts this shadow: of the strongest working patch that overlaps this far weaker one."""
+    own = suspects[target].patch
+    casters = [
+        (other.patch.worth, k)
+        for k, other in suspects.items()
+        if other.works and own.worth < SHADOW * other.patch.worth and own.window.overlap(other.patch.window) > 0
+    ]
+    return max(casters)[1] if casters else None

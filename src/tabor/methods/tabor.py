@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tabor.access import Classifier
+from tabor.calibration import Null
 from tabor.errors import SettingError
 from tabor.evidence import Evidence, smoothness
 from tabor.methods.base import Batch, Objective
@@ -22,6 +23,15 @@ from tabor.verdict import OutlierSettings
 
 ENDLESS = 1e6
 """Stands for infinity in Eq. 8, so that medians exist and the score can be stored."""
+
+PATCHES = Null(
+    location=-0.255,
+    scale=0.561,
+    classes=43,
+    planted=6.0,
+    source="patches: 5 clean classifiers of GTSRB, three networks (docs/results/patches.md)",
+)
+"""The law of the largest worth of a clean model's patches that leave the object in sight, whether they work or not."""
 
 SMALLEST_MASK = 0.01
 """In pixels; keeps the logarithms of an empty mask and of a constant one finite."""
@@ -200,8 +210,10 @@ class Tabor:
     crop_share: float = 0.25
     mask_dropout: float = 0.1
     quality: Literal["robust", "paper"] = "robust"
-    restoring: RestoreSettings | None = None
-    outliers: OutlierSettings = field(default_factory=lambda: OutlierSettings(spread_floor=0.75))
+    restoring: RestoreSettings | None = field(default_factory=RestoreSettings)
+    outliers: OutlierSettings = field(
+        default_factory=lambda: OutlierSettings(false_alarm_rate=0.02, spread_floor=0.75, patches=PATCHES)
+    )
 
     name = "tabor"
 
