@@ -176,10 +176,11 @@ class ScanResult:
         raise TaborError(f"class {index} was not scanned")
 
     def most_suspicious(self, count: int) -> list[ClassFinding]:
-        """Returns up to `count` findings, the highest anomaly index first."""
+        """Returns up to `count` findings: the flagged ones first, then the highest anomaly index."""
 
-        def order(finding: ClassFinding) -> float:
-            return -finding.anomaly_index if finding.anomaly_index is not None else float("inf")
+        def order(finding: ClassFinding) -> tuple[bool, float]:
+            index = finding.anomaly_index
+            return not finding.flagged, -index if index is not None else float("inf")
 
         return sorted(self.classes, key=order)[:count]
 
