@@ -81,12 +81,14 @@ def row(args: argparse.Namespace, entry: ZooEntry, seed: int) -> dict[str, Any]:
     planted = true_backdoors(read_record(entry.path))
     found = [fidelity(result.trigger(b.target).binarise().mask, b.trigger.mask) for b in planted]
     indices = {f.index: f.anomaly_index for f in result.classes}
+    worths = {f.index: f.patch.worth if f.patch else None for f in result.classes}
     others = [value for index, value in indices.items() if index not in entry.targets and value is not None]
     return {
         "model": entry.name,
         "seed": seed,
         "clean_accuracy": entry.clean_accuracy,
         "attack_success": list(entry.attack_success),
+        "accepted": entry.accepted,
         "verdict": str(result.verdict),
         "targets": list(result.targets),
         "planted": list(entry.targets),
@@ -97,6 +99,10 @@ def row(args: argparse.Namespace, entry: ZooEntry, seed: int) -> dict[str, Any]:
         "f1": [f.f1 for f in found],
         "target_index": [indices[target] for target in entry.targets],
         "highest_other_index": max(others, default=None),
+        "target_worth": [worths[target] for target in entry.targets],
+        "highest_other_worth": max(
+            (w for k, w in worths.items() if k not in entry.targets and w is not None), default=None
+        ),
         "threshold": result.threshold,
         "score": result.score,
         "seconds": result.timing["seconds"],
@@ -137,7 +143,8 @@ def share(hits: Any) -> dict[str, Any] | None:
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """Returns the rows as a Markdown table."""
     head = ["model", "seed", "clean acc.", "ASR", "verdict", "targets", "", "precision", "recall", "F1"]
-    head += ["index of target", "highest other", "threshold", "score", "s"]
+    head += ["index of target", "highest other", "threshold"]
+    head += ["worth of target", "highest other", "score", "s"]
     lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
     for r in rows:
         cells = [
@@ -152,6 +159,8 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         cells += [
             numbers([r["highest_other_index"]]),
             f"{r['threshold']:.2f}",
+            numbers(r["target_worth"]),
+            numbers([r["highest_other_worth"]]),
             f"{r['score']:.3f}",
             f"{r['seconds']:.0f}",
         ]
@@ -180,8 +189,7 @@ def main() -> int:
     """Runs the benchmark; returns the exit code."""
     args = arguments()
     args.work.mkdir(parents=True, exist_ok=True)
-    listed = [entry for zoo in args.zoos for entry in load_zoo(zoo)]
-    entries = [entry for entry in listed if entry.accepted]
+    entries = [entry for zoo in args.zoos for entry in load_zoo(zoo)]
     jobs = [(entry, seed) for entry in entries for seed in args.seeds]
     with ThreadPoolExecutor(args.workers) as pool:
         for done in [pool.submit(scan, args, *job) for job in jobs]:
@@ -189,8 +197,8 @@ def main() -> int:
     rows = [row(args, *job) for job in jobs]
     summary = summarise(rows)
     print(table(rows), rates(summary), sep="\n\n")
-    if len(entries) < len(listed):
-        print(f"\nLeft out, as their attack or accuracy falls short: {[e.name for e in listed if not e.accepted]}")
+    if short := [entry.name for entry in entries if not entry.accepted]:
+        print(f"\nThe attack or the accuracy of these falls short of what was asked of the zoo: {', '.join(short)}")
     machine = {"cpu": platform.processor() or platform.machine(), "cores": os.cpu_count(), "torch": torch.__version__}
     if args.json:
         written = {"machine": machine, "method": args.method, "summary": summary, "rows": rows}
