@@ -82,8 +82,17 @@ def test_docstrings(path: Path) -> None:
 
 @each_file
 def test_nothing_is_unpickled(path: Path) -> None:
-    text = path.read_text(encoding="utf-8")
-    assert not re.findall(r"\bc?pickle\b|\bdill\b|\bjoblib\b|torch\.load\b|torch\.jit\.load\b|allow_pickle", text)
+    calls = [node for node in ast.walk(parse(path)) if isinstance(node, ast.Call)]
+    named = {ast.unparse(call.func): call for call in calls}
+    forbidden = (
+        r"(c?pickle|dill|joblib|cloudpickle|torch\.jit|torch\.export|torch\.package)\.(load\w*|Unpickler|\w*Importer)"
+    )
+    assert [name for name in named if re.fullmatch(forbidden, name)] == []
+    assert not [call for call in calls for keyword in call.keywords if keyword.arg == "allow_pickle"]
+    for call in (call for name, call in named.items() if name == "torch.load"):
+        given = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
+        assert path.name == "checkpoint.py"
+        assert given["weights_only"] == "True"
 
 
 @each_file

@@ -27,7 +27,9 @@ class ExitCode(enum.IntEnum):
         return {"clean": cls.NO_TRIGGER_FOUND, "backdoored": cls.BACKDOOR_FOUND}.get(verdict, cls.UNDECIDED)
 
 
-Model = Annotated[Path, typer.Argument(help="A safetensors state dict.", show_default=False)]
+Model = Annotated[
+    Path, typer.Argument(help="A state dict: a safetensors file or a checkpoint of torch.save.", show_default=False)
+]
 Data = Annotated[str, typer.Option("--data", help="Image folder, parquet folder, or the word [b]digits[/b].")]
 Split = Annotated[str | None, typer.Option("--split", help="Which split of the data; default: the test split.")]
 TrainSplit = Annotated[str, typer.Option("--split", help="The split to train on.")]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -136,10 +135,6 @@ def _save(path: Path, content: bytes) -> None:
     path.write_bytes(content)
 
 
-def _pickled(path: Path) -> None:
-    torch.save({"weight": torch.ones(2)}, path)
-
-
 def _lying(path: Path) -> None:
     whole = safetensors.torch.save({"weight": torch.ones(64)})
     path.write_bytes((2**40).to_bytes(8, "little") + whole[8:])
@@ -151,49 +146,22 @@ def _reaching_beyond(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "damage",
+    ("damage", "told"),
     [
-        pytest.param(lambda path: _save(path, b""), id="empty"),
-        pytest.param(lambda path: _save(path, b"these are no weights\n" * 20), id="text"),
-        pytest.param(_pickled, id="torch.save"),
-        pytest.param(lambda path: _save(path, pickle.dumps({"weight": 1})), id="pickle"),
-        pytest.param(lambda path: _save(path, path.read_bytes()[:-100]), id="truncated data"),
-        pytest.param(lambda path: _save(path, path.read_bytes()[:40]), id="truncated header"),
-        pytest.param(_lying, id="header length beyond the file"),
-        pytest.param(_reaching_beyond, id="tensor beyond the file"),
+        pytest.param(lambda path: _save(path, b""), "is a file of no known kind", id="empty"),
+        pytest.param(lambda path: _save(path, b"no weights\n" * 20), "is a file of no known kind", id="text"),
+        pytest.param(lambda path: _save(path, path.read_bytes()[:-100]), "is no whole safe", id="truncated data"),
+        pytest.param(lambda path: _save(path, path.read_bytes()[:40]), "is no whole safe", id="truncated header"),
+        pytest.param(_lying, "is a file of no known kind", id="header length beyond the file"),
+        pytest.param(_reaching_beyond, "is no whole safe", id="tensor beyond the file"),
     ],
 )
-def test_not_a_safetensors_file(damage: Callable[[Path], None], written: Path) -> None:
+def test_not_a_safetensors_file(damage: Callable[[Path], None], told: str, written: Path) -> None:
     damage(written)
     for arch in (None, "tabor:digits4"):
-        with pytest.raises(ModelError, match=r"tiny\.safetensors is no safetensors file") as caught:
+        with pytest.raises(ModelError, match=rf"tiny\.safetensors {told}") as caught:
             load_model(written, arch=arch)
         assert str(caught.value).isprintable()
-
-
-class Canary:
-    """Unpickling it writes a file."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Path.touch, (self.path,)
-
-
-@pytest.mark.parametrize("suffix", [".safetensors", ".pt", ".pkl", ".pth"])
-@pytest.mark.parametrize("zipped", [True, False], ids=["torch.save", "pickle"])
-def test_a_pickle_never_runs(suffix: str, zipped: bool, tmp_path: Path) -> None:
-    path, dead = tmp_path / f"model{suffix}", tmp_path / "dead"
-    if zipped:
-        torch.save({"weight": Canary(dead)}, path)
-    else:
-        path.write_bytes(pickle.dumps({"weight": Canary(dead)}))
-    with pytest.raises(ModelError, match="is no safetensors file"):
-        load_model(path)
-    assert not dead.exists()
-    pickle.loads(pickle.dumps(Canary(dead)))
-    assert dead.exists(), "the canary itself does not work, so this test shows nothing"
 
 
 @pytest.mark.parametrize(

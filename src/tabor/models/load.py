@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from tabor.errors import ModelError, one_line
 from tabor.files import sha256
 from tabor.models.build import Architecture, build
+from tabor.models.checkpoint import read_checkpoint, refusal
+from tabor.models.content import Kind, identify
 from tabor.models.safetensors_file import read_record, read_weights, recorded_architecture
 
 PROBE_CLASSES = 1009
@@ -72,7 +74,7 @@ def load_model(
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
 ) -> LoadedModel:
-    """Loads a classifier from a safetensors state dict.
+    """Loads a classifier from a state dict: a safetensors file, or a checkpoint of `torch.save`, told by its content.
 
     What is given overrides what the file's own record says; a file that `tabor` wrote needs nothing but its path.
 
@@ -86,10 +88,11 @@ def load_model(
         std: the standard deviation that goes with it.
 
     Raises:
-        ModelError: no such file, no safetensors file, an unknown architecture, or weights that do not fit it.
+        ModelError: no such file, a kind of file that is not read, a file that could run code, an unknown architecture,
+            or weights that do not fit it.
     """
     path = Path(path)
-    weights, record = read_weights(path), read_record(path) if arch is None else {}
+    weights, record = _read(path, with_record=arch is None)
     recorded = recorded_architecture(record, path)
     if recorded is None and arch is None:
         raise ModelError(
@@ -110,9 +113,29 @@ def find_architecture(path: str | Path) -> Architecture | None:
     """Returns the architecture that a file says it has, or None; reads no weights.
 
     Raises:
-        ModelError: no such file, no safetensors file, or a record that makes no sense.
+        ModelError: no such file, a kind of file that is not read, or a record that makes no sense.
     """
-    return recorded_architecture(read_record(Path(path)), Path(path))
+    path = Path(path)
+    return recorded_architecture(read_record(path), path) if _readable(path) is Kind.SAFETENSORS else None
+
+
+def _readable(path: Path) -> Kind:
+    kind = identify(path)
+    if kind in (Kind.PICKLE, Kind.TORCHSCRIPT, Kind.PACKAGE, Kind.EXPORTED, Kind.KERAS, Kind.HDF5):
+        raise ModelError(refusal(path, kind))
+    if kind not in (Kind.SAFETENSORS, Kind.CHECKPOINT, Kind.OLD_CHECKPOINT):
+        raise ModelError(
+            f"{one_line(path)} is {kind.value}; tabor reads safetensors files and state dicts of torch.save"
+        )
+    return kind
+
+
+def _read(path: Path, *, with_record: bool) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Returns the weights, and the file's record where it has one and it is asked for."""
+    kind = _readable(path)
+    if kind is Kind.SAFETENSORS:
+        return read_weights(path), read_record(path) if with_record else {}
+    return read_checkpoint(path, kind), {}
 
 
 def _count_classes(probe: Architecture, weights: Mapping[str, Tensor]) -> int:

@@ -56,10 +56,7 @@ def _opened(path: Path) -> Iterator[Any]:
         with safetensors.safe_open(path, framework="pt") as file:
             yield file
     except (OSError, safetensors.SafetensorError) as error:
-        raise ModelError(
-            f"{one_line(path)} is no safetensors file ({one_line(error, 120)}); "
-            f"this version of tabor reads safetensors state dicts only"
-        ) from None
+        raise ModelError(f"{one_line(path)} is no whole safetensors file ({one_line(error, 120)})") from None
 
 
 def _record(metadata: Mapping[str, str], path: Path) -> dict[str, Any]:

@@ -1,0 +1,129 @@
+"""Checkpoints of torch.save: what training scripts write is read; nothing that a file says is ever run."""
+
+from __future__ import annotations
+
+import pickle
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tabor.cli import main
+from tabor.errors import ModelError
+from tabor.models import Architecture, find_architecture, load_model
+from tabor.models.build import initialise
+from tabor.models.content import Kind, globals_of, identify
+
+from .hostile import HOSTILE, Canary, saved
+
+Weights = dict[str, Tensor]
+WRAPPED: dict[str, Callable[[Weights], Any]] = {
+    "bare": lambda w: w,
+    "ordered": lambda w: OrderedDict(w),
+    "under state_dict": lambda w: {"epoch": 7, "state_dict": w, "optimizer": {"state": {0: torch.ones(3)}}},
+    "under model": lambda w: {"model": w, "lr": 0.1},
+    "under net": lambda w: {"net": w, "acc": 93.5},
+    "twice": lambda w: {"model": {"state_dict": w}},
+    "DataParallel": lambda w: {"state_dict": {f"module.{k}": v for k, v in w.items()}},
+    "compiled": lambda w: {f"_orig_mod.{k}": v for k, v in w.items()},
+    "DataParallel, compiled": lambda w: {f"module._orig_mod.{k}": v for k, v in w.items()},
+    "compiled, DataParallel": lambda w: {f"_orig_mod.module.{k}": v for k, v in w.items()},
+    "half precision": lambda w: {k: v.half() for k, v in w.items()},
+    "parameters": lambda w: {k: torch.nn.Parameter(v) for k, v in w.items()},
+}
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["archive", "old"])
+@pytest.mark.parametrize("wrapped", WRAPPED)
+def test_what_training_scripts_write(
+    wrapped: str, zipped: bool, tiny: Architecture, images: Tensor, tmp_path: Path
+) -> None:
+    path = tmp_path / "model.bin"
+    _, network = initialise(tiny, seed=0)
+    path.write_bytes(saved(WRAPPED[wrapped](network.state_dict()), zipped=zipped))
+    loaded = load_model(path, arch=tiny.name, channels=1, size=tiny.size)
+    tolerance = 1e-2 if wrapped == "half precision" else 0
+    assert torch.allclose(loaded(images), network.eval()(images), atol=tolerance, rtol=0)
+    assert loaded.architecture == tiny
+    assert loaded.record == {}
+
+
+def test_the_content_tells_the_kind_and_the_name_does_not(written: Path, tmp_path: Path) -> None:
+    misnamed = tmp_path / "model.pt"
+    misnamed.write_bytes(written.read_bytes())
+    assert identify(misnamed) is Kind.SAFETENSORS
+    assert load_model(misnamed).record["clean_accuracy"] == 0.5
+    misnamed.write_bytes(saved({"weight": torch.ones(2)}))
+    assert identify(misnamed) is Kind.CHECKPOINT
+    assert find_architecture(misnamed) is None
+    with pytest.raises(ModelError, match="does not say which network"):
+        load_model(misnamed)
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize("arch", [None, "tabor:digits4"])
+def test_hostile_files_are_refused_and_never_run(name: str, arch: str | None, tmp_path: Path) -> None:
+    path, dead = tmp_path / "tiny.pt", tmp_path / "dead"
+    make, reason = HOSTILE[name]
+    path.write_bytes(make(dead))
+    if arch is None and identify_quietly(path) in (Kind.CHECKPOINT, Kind.OLD_CHECKPOINT):
+        arch = "tabor:gtsrb6"
+    with pytest.raises(ModelError, match=reason) as caught:
+        load_model(path, arch=arch, channels=1, size=(32, 32))
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 700
+    assert not dead.exists()
+
+
+def identify_quietly(path: Path) -> Kind | None:
+    """What it is, or None where it cannot be told."""
+    try:
+        return identify(path)
+    except ModelError:
+        return None
+
+
+def test_the_canary_would_sing(tmp_path: Path) -> None:
+    dead = tmp_path / "dead"
+    pickle.loads(pickle.dumps(Canary(dead)))
+    assert dead.exists()
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["archive", "old"])
+def test_truncated_and_flipped_checkpoints(zipped: bool, tiny: Architecture, tmp_path: Path) -> None:
+    path, whole = tmp_path / "tiny.pt", saved(initialise(tiny, seed=0)[1].state_dict(), zipped=zipped)
+    for length in range(0, len(whole), 4096):
+        path.write_bytes(whole[:length])
+        with pytest.raises(ModelError):
+            load_model(path, arch=tiny.name, channels=1, size=tiny.size)
+    for place in range(0, min(len(whole), 2000), 23):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
+        try:
+            load_model(path, arch=tiny.name, channels=1, size=tiny.size)
+        except ModelError as error:
+            assert str(error).isprintable()  # noqa: PT017 (a flipped bit may also do no harm)
+
+
+def test_the_names_are_found_without_importing(tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    path.write_bytes(saved({"a": Canary(tmp_path), "weight": torch.ones(2)}))
+    names = globals_of(path, Kind.CHECKPOINT)
+    assert "torch._utils._rebuild_tensor_v2" in names
+    assert any("Path" in name or "getattr" in name for name in names)
+    path.write_bytes(b"\x80\x04\x8c\x13no_such_module_here\x8c\x04call\x93.")
+    assert globals_of(path, Kind.PICKLE) == ["no_such_module_here.call"]
+
+
+def test_the_command_line_refuses_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, dead = tmp_path / "model.pt", tmp_path / "dead"
+    path.write_bytes(saved({"w": Canary(dead)}))
+    assert main(["scan", str(path), "--data", "digits", "--arch", "tabor:digits4", "--out", str(tmp_path / "run")]) == 2
+    told = capsys.readouterr().err
+    assert "would call" in told
+    assert "Traceback" not in told
+    assert not dead.exists()
+    assert not (tmp_path / "run").exists()
