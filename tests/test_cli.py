@@ -275,7 +275,7 @@ def _text(folder: Path) -> str:
     return str(folder / "text")
 
 
-def _pickled(folder: Path) -> str:
+def _checkpoint(folder: Path) -> str:
     torch.save(cell_network(None).state_dict(), folder / "model.pt")
     return str(folder / "model.pt")
 
@@ -307,8 +307,8 @@ BadInput = Callable[[Files, Path], list[str]]
 BAD_INPUT: dict[str, tuple[BadInput, str]] = {
     "missing model": (lambda f, t: scan(str(t / "missing"), f.data), "there is no model file"),
     "a folder for a model": (lambda f, t: scan(f.data, f.data), "there is no model file"),
-    "text for a model": (lambda f, t: scan(_text(t), f.data), "is no safetensors file"),
-    "pickle for a model": (lambda f, t: scan(_pickled(t), f.data), "is no safetensors file"),
+    "text for a model": (lambda f, t: scan(_text(t), f.data), "is a file of no known kind"),
+    "checkpoint without --arch": (lambda f, t: scan(_checkpoint(t), f.data), "does not say which network"),
     "weights of no network": (lambda f, t: scan(_foreign_weights(t), f.data), "give --arch"),
     "weights of another network": (
         lambda f, t: scan(_foreign_weights(t), f.data, "--arch", "tabor:digits4", "--num-classes", "9"),
@@ -592,3 +592,4 @@ def test_demo_is_right_about_both_models(tmp_path: Path, capsys: Capture) -> Non
     assert outcome["right"] is True
     assert code == 0
     assert {path.name for path in tmp_path.iterdir()} == {"clean", "infected"}
+    assert ScanResult.load(tmp_path / "infected").targets == (7,)

@@ -131,6 +131,7 @@ def demo(seed: options.Seed = 0, out: options.Run = None, json_only: options.Jso
     outcome = run_demo(seed, log, live)
     for name, result in (("infected", outcome.infected), ("clean", outcome.clean)):
         if out is not None:
+            result.save(out / name)
             log(f"wrote {one_line(write_run(out / name, result, outcome.images))}")
         if not json_only:
             show(Text(f"\nThe {name} model", style="bold"))
