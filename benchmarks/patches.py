@@ -21,7 +21,7 @@ from tabor.access import Classifier
 from tabor.attacks.badnet import true_backdoors
 from tabor.fidelity import fidelity
 from tabor.models.safetensors_file import read_record
-from tabor.restore import RestoreSettings
+from tabor.patches import RestoreSettings
 from tabor.suspects import restore_suspects
 from tabor.zoo import ZooEntry, load_zoo
 
@@ -44,7 +44,7 @@ def examine(entry: ZooEntry, data: str, limit: int, seed: int) -> dict[str, Any]
     images = load_images(data, limit=limit, seed=seed)
     classifier = Classifier(model, torch.device("cpu"), images.shape)
     targets = list(range(classifier.num_classes))
-    suspects = restore_suspects(classifier, images.halves(seed), targets, {}, RestoreSettings(), lambda _: None)
+    suspects = restore_suspects(classifier, images.halves(seed), targets, {}, RestoreSettings(), seed, lambda _: None)
     planted = {b.target: b.trigger.mask for b in true_backdoors(read_record(entry.path))}
     height, width = images.shape[1:]
     found = []
@@ -53,7 +53,6 @@ def examine(entry: ZooEntry, data: str, limit: int, seed: int) -> dict[str, Any]
         seen = {
             "target": target,
             "window": [window.top, window.left, window.bottom, window.right],
-            "colour": [round(value, 3) for value in suspect.patch.colour],
             "worth": suspect.patch.worth,
             "attack_success": suspect.attack_success,
             "crop_accuracy": suspect.crop_accuracy,

@@ -1,4 +1,4 @@
-"""Triggers as windows of one colour, on a network whose answer to one is known by its making."""
+"""Triggers as patches of a few colours, on a network whose answer to one is known by its making."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from tabor.access import Classifier
 from tabor.data import ImageSet
 from tabor.errors import DataError
 from tabor.ground import CLEAR, Ground, leads
-from tabor.restore import Climb, Patch, RestoreSettings, plain_colours, survey
+from tabor.patches import Patch, RestoreSettings
+from tabor.restore import PatchSearch, survey
 from tabor.suspects import Suspect, restore_suspects
 from tabor.windows import Window
 
 WINDOW = Window(8, 8, 12, 12)
-SETTINGS = RestoreSettings()
+SETTINGS = RestoreSettings(price=1.0, slenderness=1.0, hiding=3.0, seen=0.75, cropped=32)
 
 
 class Planted(nn.Module):
@@ -45,9 +46,9 @@ def images() -> ImageSet:
     return ImageSet(values, labels, ("dark", "bright", "planted"))
 
 
-def ground() -> Ground:
+def ground(settings: RestoreSettings = SETTINGS) -> Ground:
     classifier = Classifier(Planted(), torch.device("cpu"), (1, 12, 12))
-    return Ground(classifier, images(), price=1.0, slenderness=1.0, hiding=3.0, seen=0.75, cropped=32)
+    return Ground(classifier, images(), settings)
 
 
 def test_the_lead_is_over_the_highest_other() -> None:
@@ -61,81 +62,106 @@ def test_the_unit_is_the_mean_lead_of_a_real_image() -> None:
 
 
 def test_costs_are_of_pixels_and_of_being_slender() -> None:
-    # None of these hides the corner that tells dark from bright.
-    square, long, high = ground().costs([Window(4, 4, 10, 10), Window(5, 0, 7, 12), Window(0, 5, 12, 7)]).tolist()
+    windows = [Window(4, 4, 10, 10), Window(5, 0, 7, 12), Window(0, 5, 12, 7)]
+    square, long, high = ground().shape_costs(windows).tolist()
     assert square == pytest.approx(36 / 144)
     assert long == high == pytest.approx(24 / 144 + math.log(6))
+    # None of these hides the corner that tells dark from bright.
+    assert torch.equal(ground().costs(windows), ground().shape_costs(windows))
 
 
 def test_hiding_the_object_costs() -> None:
     # With the corner blacked out the bright images look dark: 16 of 32 are right, where all were.
     corner, sixteenth = Window(0, 0, 3, 3), 9 / 144
+    assert ground().hides(corner)
     assert ground().costs([corner]).tolist() == [math.inf]
-    half = Ground(ground().classifier, images(), price=1, slenderness=1, hiding=3, seen=0.5, cropped=32)
-    assert half.costs([corner]).tolist() == pytest.approx([sixteenth + 3 * CLEAR])
+    lenient = ground(replace(SETTINGS, seen=0.5))
+    assert not lenient.hides(corner)
+    assert lenient.costs([corner]).tolist() == pytest.approx([sixteenth + 3 * CLEAR])
 
 
 def test_the_survey_is_what_stamping_one_by_one_gives() -> None:
     here = ground()
-    found = survey(here, SETTINGS)
+    found = survey(here)
     images, labels = here.images[: SETTINGS.surveyed], here.labels[: SETTINGS.surveyed]
     for k in (0, len(found.windows) // 2, len(found.windows) - 1):
-        stamped = images.clone()
         window = found.windows[k]
-        stamped[:, :, window.top : window.bottom, window.left : window.right] = found.colours[k][:, None, None]
         for target in range(3):
-            slow = leads(Planted()(stamped[labels != target]).detach())[:, target].mean() / here.unit
-            assert float(found.worth[k, target]) == pytest.approx(float(slow - here.costs([window])), abs=1e-4)
+            slow = []
+            for colour in (0.0, 0.5, 1.0):
+                stamped = images.clone()
+                stamped[:, :, window.top : window.bottom, window.left : window.right] = colour
+                slow.append(float(leads(Planted()(stamped[labels != target]).detach())[:, target].mean()) / here.unit)
+            assert float(found.worth[k, target]) == pytest.approx(max(slow) - float(here.costs([window])), abs=1e-4)
 
 
-def test_starts_are_the_best_windows_that_lie_apart() -> None:
-    found = survey(ground(), SETTINGS)
-    starts = found.starts(2, 3, 0.4)
-    assert starts[0].worth == found.best(2)
-    assert [s.worth for s in starts] == sorted((s.worth for s in starts), reverse=True)
-    assert all(a.window.overlap(b.window) <= 0.4 for a in starts for b in starts if a is not b)
+def test_the_first_windows_are_the_best_that_lie_apart() -> None:
+    found = survey(ground())
+    first = found.first(2, 3, 0.4)
+    worth = [float(found.worth[found.windows.index(window), 2]) for window in first]
+    assert worth[0] == found.best(2)
+    assert worth == sorted(worth, reverse=True)
+    assert all(a.overlap(b) <= 0.4 for a in first for b in first if a is not b)
 
 
 def test_no_patch_is_sought_where_every_window_hides_the_object() -> None:
     classifier = Classifier(Planted(), torch.device("cpu"), (1, 12, 12))
     demanding = replace(SETTINGS, seen=1.1)
-    assert restore_suspects(classifier, images().halves(0), [0, 1, 2], {0: 1.0}, demanding, lambda _: None) == {}
+    assert restore_suspects(classifier, images().halves(0), [0, 1, 2], {0: 1.0}, demanding, 0, lambda _: None) == {}
 
 
-@pytest.mark.parametrize(("channels", "count"), [(1, 3), (3, 9), (5, 3)])
-def test_plain_colours(channels: int, count: int) -> None:
-    colours = plain_colours(channels)
-    assert colours.shape == (count, channels)
-    assert len(torch.unique(colours, dim=0)) == count
-
-
-def test_the_window_and_its_colour_are_found() -> None:
+def test_the_window_and_its_colours_are_found() -> None:
     here = ground()
-    patch = Climb(here, 2, SETTINGS).best(survey(here, SETTINGS).starts(2, 2, 0.4))
+    patch = PatchSearch(here, 2, 0).best(survey(here).first(2, SETTINGS.first, SETTINGS.apart))
     assert patch.window == WINDOW
-    assert patch.colour[0] > 0.9
+    assert patch.colours.shape == (1, 3, 3)
     assert patch.worth > 1
-    assert torch.equal(patch.trigger(12, 12).mask, WINDOW.mask(12, 12))
+    trigger = patch.trigger(12, 12)
+    assert torch.equal(trigger.mask, WINDOW.mask(12, 12))
+    assert float(trigger.pattern[:, 8:12, 8:12].mean()) > 0.9
 
 
-def test_a_climb_never_loses_worth() -> None:
+def test_the_closer_search_never_loses_worth() -> None:
     here = ground()
-    climb = Climb(here, 2, SETTINGS)
-    start = climb.judge([Window(7, 7, 10, 10)], torch.ones(1, 1))[0]
-    assert climb.climb(start, 1).worth >= start.worth
+    start = Window(7, 7, 12, 12)
+    first = PatchSearch(here, 2, 0).judge([start])[0]
+    assert first.worth > 0
+    assert PatchSearch(here, 2, 0).best([start]).worth >= first.worth
+
+
+def test_a_window_is_worth_the_same_whatever_was_looked_at_before() -> None:
+    here = ground()
+    search = PatchSearch(here, 2, 0)
+    search.judge([Window(0, 0, 4, 4), Window(6, 6, 12, 12)])
+    alone = PatchSearch(here, 2, 0).judge([WINDOW])[0]
+    among = search.judge([Window(2, 2, 5, 5), WINDOW, Window(0, 0, 4, 4)])[1]
+    assert torch.allclose(alone.colours, among.colours)
+    assert among.worth == pytest.approx(alone.worth)
+
+
+def test_there_is_no_closer_search_where_nothing_is_worth_its_cost(monkeypatch: pytest.MonkeyPatch) -> None:
+    search, rounds = PatchSearch(ground(), 2, 0), list[float]()
+
+    def near(_: object, spread: float) -> list[Window]:
+        rounds.append(spread)
+        return []
+
+    monkeypatch.setattr(search, "near", near)
+    assert search.best([Window(0, 4, 3, 7), Window(4, 0, 7, 3)]).worth <= 0
+    assert rounds == [SETTINGS.spreads[0]]
 
 
 def test_a_class_that_all_images_are_of_cannot_be_searched() -> None:
     here = ground()
     here.labels = torch.full_like(here.labels, 2)
     with pytest.raises(DataError, match="all images are of class 2"):
-        Climb(here, 2, SETTINGS)
+        PatchSearch(here, 2, 0)
 
 
 def test_suspects_are_measured_and_only_the_planted_one_tells() -> None:
     classifier = Classifier(Planted(), torch.device("cpu"), (1, 12, 12))
     shares: list[float] = []
-    suspects = restore_suspects(classifier, images().halves(0), [0, 1, 2], {0: 1.0}, SETTINGS, shares.append)
+    suspects = restore_suspects(classifier, images().halves(0), [0, 1, 2], {0: 1.0}, SETTINGS, 0, shares.append)
     assert set(suspects) == {0, 1, 2}
     assert suspects[2].works
     assert suspects[2].worth is not None
@@ -145,15 +171,15 @@ def test_suspects_are_measured_and_only_the_planted_one_tells() -> None:
 
 
 def test_a_far_weaker_patch_in_the_same_place_is_a_shadow(monkeypatch: pytest.MonkeyPatch) -> None:
-    worths = {0: (3.0, WINDOW), 1: (7.0, WINDOW.grown(0, 0, -1, -1)), 2: (3.0, Window(0, 4, 3, 7))}
+    worths = {0: (3.0, WINDOW), 1: (7.0, Window(8, 8, 11, 11)), 2: (3.0, Window(0, 4, 3, 7))}
 
-    def pretend(climb: Climb, starts: object) -> Patch:
-        worth, window = worths[climb.target]
-        return Patch(window, (1.0,), worth)
+    def pretend(search: PatchSearch, starts: object) -> Patch:
+        worth, window = worths[search.target]
+        return Patch(window, torch.ones(1, 3, 3), worth)
 
-    monkeypatch.setattr(Climb, "best", pretend)
+    monkeypatch.setattr(PatchSearch, "best", pretend)
     monkeypatch.setattr(Suspect, "works", True)
     classifier = Classifier(Planted(), torch.device("cpu"), (1, 12, 12))
-    suspects = restore_suspects(classifier, images().halves(0), [0, 1, 2], {}, SETTINGS, lambda _: None)
+    suspects = restore_suspects(classifier, images().halves(0), [0, 1, 2], {}, SETTINGS, 0, lambda _: None)
     assert {target: s.shadow_of for target, s in suspects.items()} == {0: 1, 1: None, 2: None}
     assert suspects[0].worth is None

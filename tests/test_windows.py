@@ -1,4 +1,4 @@
-"""Rectangles, their neighbours, and the law of extremes that patches and indices are held against."""
+"""Rectangles, and the law of extremes that patches and indices are held against."""
 
 from __future__ import annotations
 
@@ -11,24 +11,22 @@ from hypothesis import strategies as st
 
 from tabor.calibration import Null, fit_null
 from tabor.errors import SettingError
-from tabor.windows import Window, neighbours, sliding
+from tabor.windows import Window, sliding
 
 LAW = Null(location=1.5, scale=0.4, classes=43, planted=8.0, source="made up")
 
 
-@pytest.mark.parametrize("unit", [1, 3])
-def test_every_neighbour_lies_in_the_image_and_differs(unit: int) -> None:
-    start = Window(0, 3, 6, 9)
-    near = neighbours(start, 12, 10, unit)
-    assert near
-    assert len(set(near)) == len(near)
-    assert all(window.fits(12, 10) for window in near)
-    assert start not in near
+def test_an_altered_window_is_moved_and_stretched() -> None:
+    window = Window(10, 10, 14, 18)
+    same = torch.zeros(4)
+    assert window.altered(same, 32, 32) == window
+    assert window.altered(torch.tensor([0.5, -0.25, 0.0, 0.0]), 32, 32) == Window(12, 8, 16, 16)
+    assert window.altered(torch.tensor([0.0, 0.0, 1.0, -1.0]), 32, 32) == Window(8, 12, 16, 16)
 
 
-def test_a_square_has_larger_and_smaller_squares_beside_it() -> None:
-    near = neighbours(Window(4, 4, 10, 10), 32, 32)
-    assert {Window(4, 4, 13, 13), Window(1, 1, 10, 10), Window(6, 4, 10, 8), Window(5, 5, 9, 9)} <= set(near)
+@given(st.lists(st.floats(-20, 20), min_size=4, max_size=4), st.integers(0, 6), st.integers(0, 4))
+def test_an_altered_window_stays_in_the_image(by: list[float], top: int, left: int) -> None:
+    assert Window(top, left, top + 3, left + 2).altered(torch.tensor(by), 9, 7).fits(9, 7)
 
 
 def test_a_mask_is_ones_inside() -> None:

@@ -20,6 +20,10 @@ CERTAINTY = 0.99
 """No probability is nearer to 0 or 1: so few models were seen that no more can be claimed."""
 
 
+REAL_IMAGE = 1.0
+"""Worth of a patch that convinces as much as a real image of its class: what is less than that may well be natural."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Null:
     """The law of a clean model's largest value.

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from tabor.access import Classifier
 from tabor.data import ImageSet
+from tabor.patches import RestoreSettings, paint
 from tabor.trigger import crop, stamp
 from tabor.windows import Window
 
@@ -27,47 +28,25 @@ def leads(logits: Tensor) -> Tensor:
     return logits - torch.where(highest, top.values[:, 1:], top.values[:, :1])
 
 
-def paint(windows: Sequence[Window], colours: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """Returns masks (K, 1, H, W) of windows and patterns (K, C, H, W) that are all of one colour (K, C)."""
-    masks = torch.stack([window.mask(height, width) for window in windows]).to(colours.device)
-    return masks, colours[:, :, None, None].expand(-1, -1, height, width)
-
-
 class Ground:
     """A model and the clean images that patches are sought with.
 
     Args:
         classifier: the model.
         images: clean images in a balanced order, on the classifier's device.
-        price: what covering the whole image costs, in units.
-        slenderness: what it costs that a window is e times as long as wide, in units: triggers are compact.
-        hiding: what it costs, in units, that the odds that the model keeps a right answer with a window blacked out are
-            e times lower than `CLEAR`.
-        seen: share of its accuracy that the model must keep where a window is blacked out, in [0, 1].
-        cropped: images that tell what a window hides.
+        settings: what windows cost.
 
     Attributes:
         unit: mean lead of the class that a clean image goes to: the evidence of a real image.
     """
 
-    def __init__(
-        self,
-        classifier: Classifier,
-        images: ImageSet,
-        *,
-        price: float,
-        slenderness: float,
-        hiding: float,
-        seen: float,
-        cropped: int,
-    ) -> None:
+    def __init__(self, classifier: Classifier, images: ImageSet, settings: RestoreSettings) -> None:
         self.classifier, self.images, self.labels = classifier, images.images, images.labels
-        self.price, self.slenderness, self.hiding = price, slenderness, hiding
-        self.seen, self.cropped = seen, cropped
+        self.settings = settings
         logits = classifier.predict(self.images)
         self.unit = max(float(leads(logits).amax(1).mean()), 1e-6)
-        self._right = int((logits.argmax(1) == self.labels)[:cropped].sum())
-        self._costs: dict[Window, float] = {}
+        self._right = int((logits.argmax(1) == self.labels)[: settings.cropped].sum())
+        self._seen: dict[Window, int] = {}
 
     @property
     def size(self) -> tuple[int, int]:
@@ -78,7 +57,7 @@ class Ground:
     def leads(self, images: Tensor, windows: Sequence[Window], colours: Tensor) -> Tensor:
         """Returns every class's lead, in units, for each patch on each image, shape (K, N, classes).
 
-        Gradients flow to the colours (K, C).
+        Gradients flow to the colours (K, C, G, G).
         """
         masks, patterns = paint(windows, colours, *self.size)
         stamped = stamp(images, masks[:, None], patterns[:, None]).flatten(0, 1)
@@ -91,27 +70,37 @@ class Ground:
         parts = range(0, len(windows), several)
         return torch.cat([self.leads(images, windows[k : k + several], colours[k : k + several]) for k in parts])
 
-    def costs(self, windows: Sequence[Window]) -> Tensor:
-        """Returns what windows cost, in units, shape (K,): covering pixels, being slender, and hiding the object.
-
-        A window that hides too much of the object is out of the question (∞): the sign of a class pasted over the
-        object is no trigger.
-        """
+    def shape_costs(self, windows: Sequence[Window]) -> Tensor:
+        """Returns what windows cost, in units, shape (K,), for covering pixels and for being slender."""
         pixels = math.prod(self.size)
-        costs = [
-            self.price * w.area / pixels + self.slenderness * abs(math.log(w.height / w.width)) + self._hidden(w)
-            for w in windows
-        ]
+        price, slenderness = self.settings.price, self.settings.slenderness
+        costs = [price * w.area / pixels + slenderness * abs(math.log(w.height / w.width)) for w in windows]
         return torch.tensor(costs, device=self.images.device)
 
+    def costs(self, windows: Sequence[Window]) -> Tensor:
+        """Returns what windows cost in all, in units, shape (K,): for their shape, and for hiding the object.
+
+        ∞ where a window hides too much of it.  The odds of keeping a right answer are Laplace's estimate.
+        """
+        hiding = [self._hiding(window) for window in windows]
+        return self.shape_costs(windows) + torch.tensor(hiding, device=self.images.device)
+
+    def hides(self, window: Window) -> bool:
+        """Whether a window hides too much of the object: the sign of a class pasted over it is no trigger."""
+        kept = self._kept(window)
+        return kept == 0 or kept < self.settings.seen * self._right
+
+    def _hiding(self, window: Window) -> float:
+        if self.hides(window):
+            return math.inf
+        kept = min(self._kept(window), self._right)
+        return self.settings.hiding * max(CLEAR - math.log((kept + 1) / (self._right - kept + 1)), 0.0)
+
     @torch.no_grad()
-    def _hidden(self, window: Window) -> float:
-        """The cost of hiding the object; the odds are Laplace's estimate."""
-        if window not in self._costs:
-            images, labels = self.images[: self.cropped], self.labels[: self.cropped]
+    def _kept(self, window: Window) -> int:
+        """How many images are classified rightly with the window blacked out."""
+        if window not in self._seen:
+            images, labels = self.images[: self.settings.cropped], self.labels[: self.settings.cropped]
             mask = window.mask(*self.size).to(images.device)
-            right = int((self.classifier.predict(crop(images, mask)).argmax(1) == labels).sum())
-            kept, lost = min(right, self._right), max(self._right - right, 0)
-            cost = self.hiding * max(CLEAR - math.log((kept + 1) / (lost + 1)), 0.0)
-            self._costs[window] = cost if right and right >= self.seen * self._right else math.inf
-        return self._costs[window]
+            self._seen[window] = int((self.classifier.predict(crop(images, mask)).argmax(1) == labels).sum())
+        return self._seen[window]

@@ -1,10 +1,9 @@
-"""The trigger as a window of one colour: a second kind of evidence, and a trigger that is not scattered.
+"""The trigger as a patch of a few colours: a second kind of evidence, and a trigger that is not scattered.
 
 The smallest mask that sends images to the target is a part of the trigger (the paper's recall is 0.52), not always in
 its place, and where the trigger is large some natural pattern is smaller.  But a network that was taught a trigger
-answers to a patch of its size, at its place, in its main colour far more strongly than to anything natural.  Free
-colours would find stronger patches than the true one in any network; one colour leaves them no room.  Not in the paper;
-measured in docs/results/patches.md.
+answers to a patch of its size, at its place, in its main colours far more strongly than to anything natural, and a
+few steps of a search find these colours.  Not in the paper; measured in docs/results/patches.md.
 """
 
 from __future__ import annotations
@@ -17,214 +16,161 @@ import torch
 from torch import Tensor
 
 from tabor.errors import DataError
-from tabor.ground import Ground
+from tabor.ground import STAMPED_AT_ONCE, Ground
+from tabor.patches import Patch, plain_colours
 from tabor.rows import Adam
-from tabor.trigger import Trigger
-from tabor.windows import Window, neighbours, sliding
+from tabor.windows import Window, sliding
 
-FINE_SIZE = 32
-"""Edge in pixels of images in which a window moves by single pixels from the start."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class RestoreSettings:
-    """How patches are sought.
-
-    Attributes:
-        shapes: edges of the first windows and the steps between them, as shares of the image's shorter edge.
-        price: what covering the whole image costs, in leads of a clean image's own class.
-        slenderness: what it costs that a window is e times as long as wide, likewise: triggers are compact.
-        hiding: what it costs that the odds of keeping a right answer with the window blacked out are e times lower
-            than where nothing is hidden, likewise.
-        seen: share of its accuracy that the model must keep where a window is blacked out, in the search: a patch over
-            the object is a picture of another class, not a trigger.
-        confirmed_seen: likewise on images that the search did not see, and stricter: the patches of objects move to the
-            very limit of the search, those of triggers stay well within.
-        by_worth, by_score: how many classes are looked at closely for a good first window, and for a small mask.
-        starts: first windows of a class from which the climb begins.
-        apart: Jaccard index above which two first windows are taken for the same.
-        rounds: most rounds of the climb.
-        patience: rounds without a better window after which it ends.
-        tried: neighbours whose colour is adapted in a round.
-        steps: optimiser steps on the colours in a round.
-        surveyed, batch_size, judged, cropped: images that first windows are judged by, that neighbours and colours are
-            tried on, that a step up is judged by, and that tell what a window hides.
-        learning_rate: of Adam, on the colours before the sigmoid.
-    """
-
-    shapes: tuple[tuple[float, float], ...] = ((0.1875, 0.09375), (0.28125, 0.09375), (0.40625, 0.125))
-    price: float = 1.0
-    slenderness: float = 1.0
-    hiding: float = 3.0
-    seen: float = 0.75
-    confirmed_seen: float = 0.85
-    by_worth: int = 3
-    by_score: int = 2
-    starts: int = 2
-    apart: float = 0.4
-    rounds: int = 25
-    patience: int = 2
-    tried: int = 4
-    steps: int = 5
-    surveyed: int = 8
-    batch_size: int = 16
-    judged: int = 64
-    cropped: int = 64
-    learning_rate: float = 0.4
-
-
-@dataclass(frozen=True)
-class Patch:
-    """A window of one colour.
-
-    Attributes:
-        window: where it is.
-        colour: one value in [0, 1] for each channel.
-        worth: the mean lead of the target's logit over the highest other one, in mean leads of a clean image's own
-            class (1: it convinces as much as a real image of the target does), less what the window costs.
-    """
-
-    window: Window
-    colour: tuple[float, ...]
-    worth: float
-
-    def trigger(self, height: int, width: int) -> Trigger:
-        """Returns it as a trigger for images of that size; its mask is 1 in the window and 0 elsewhere."""
-        mask = self.window.mask(height, width)
-        return Trigger(mask, mask * torch.tensor(self.colour)[:, None, None])
+NOISE = 0.3
+"""Standard deviation of the colours that a search begins with, before the sigmoid: about grey."""
 
 
 @dataclass(frozen=True)
 class Survey:
-    """What every class makes of each first window in each plain colour.
+    """What every class makes of each first window in its best plain colour.
 
     Attributes:
-        windows: S of them, each several times.
-        colours: shape (S, C).
+        windows: S of them.
         worth: shape (S, classes).
     """
 
     windows: Sequence[Window]
-    colours: Tensor
     worth: Tensor
 
     def best(self, target: int) -> float:
         """Returns the highest worth for a class."""
         return float(self.worth[:, target].max())
 
-    def starts(self, target: int, count: int, apart: float) -> list[Patch]:
-        """Returns the best few first windows for a class that do not overlap by more than that.
+    def first(self, target: int, count: int, apart: float) -> list[Window]:
+        """Returns the best few windows for a class that do not overlap by more than that.
 
         None where every window hides the object.
         """
-        starts: list[Patch] = []
-        for k in self.worth[:, target].argsort(descending=True, stable=True).tolist():
-            window = self.windows[k]
-            if not bool(self.worth[k, target].isfinite()):
-                break
-            if all(window.overlap(start.window) <= apart for start in starts):
-                starts.append(Patch(window, tuple(self.colours[k].tolist()), float(self.worth[k, target])))
-            if len(starts) == count:
-                break
-        return starts
+        order = self.worth[:, target].argsort(descending=True, stable=True).tolist()
+        seen = [self.windows[k] for k in order if bool(self.worth[k, target].isfinite())]
+        return distinct(seen, count, apart)
+
+
+def distinct(windows: Sequence[Window], count: int, apart: float) -> list[Window]:
+    """Returns the first few windows that do not overlap an earlier one by more than that Jaccard index."""
+    chosen: list[Window] = []
+    for window in windows:
+        if len(chosen) < count and all(window.overlap(other) <= apart for other in chosen):
+            chosen.append(window)
+    return chosen
 
 
 @torch.no_grad()
-def survey(ground: Ground, settings: RestoreSettings) -> Survey:
+def survey(ground: Ground) -> Survey:
     """Tries every first window in every plain colour: the same forward passes tell of all classes."""
-    windows = sliding(*ground.size, settings.shapes)
-    images, labels = ground.images[: settings.surveyed], ground.labels[: settings.surveyed]
+    windows = sliding(*ground.size, ground.settings.shapes)
+    images, labels = ground.images[: ground.settings.surveyed], ground.labels[: ground.settings.surveyed]
     plain = plain_colours(images.shape[1]).to(images.device)
     several = [window for window in windows for _ in plain]
-    colours = plain.repeat(len(windows), 1)
+    colours = plain[:, :, None, None].repeat(len(windows), 1, 1, 1)
     found = ground.judged(images, several, colours)
     others = (labels[:, None] != torch.arange(found.shape[2], device=labels.device)).float()
     mean = (found * others).sum(1) / others.sum(0)  # NaN where all images are of the class
-    costs = ground.costs(windows).repeat_interleave(len(plain))
-    worth = mean.nan_to_num(nan=-torch.inf) - costs[:, None]
-    return Survey(several, colours, worth)
+    best = mean.nan_to_num(nan=-torch.inf).unflatten(0, (len(windows), len(plain))).amax(1)
+    return Survey(windows, best - ground.costs(windows)[:, None])
 
 
-def plain_colours(channels: int) -> Tensor:
-    """Returns the corners of the colour cube and its middle, shape (colours, C)."""
-    corners = list(itertools.product((0.0, 1.0), repeat=channels)) if channels <= 3 else []
-    return torch.tensor([*corners, *([level] * channels for level in (0.0, 0.5, 1.0) if level == 0.5 or not corners)])
+class PatchSearch:
+    """Seeks the window, and the colours in it, that one class answers to most.
 
-
-class Climb:
-    """Moves windows and adapts their colours towards what one class answers to most.
+    A window's worth is what a few steps make of it from the same few random colours, whatever window was looked at
+    before.  Carried along from window to window the colours would go on becoming stronger, and the last window, not the
+    right one, would win.
 
     Args:
         ground: the model and the images.
         target: the class.
-        settings: the search.
+        seed: of the random colours.
 
     Raises:
         DataError: all images are of that class.
     """
 
-    def __init__(self, ground: Ground, target: int, settings: RestoreSettings) -> None:
-        self.ground, self.target, self.settings = ground, target, settings
+    def __init__(self, ground: Ground, target: int, seed: int) -> None:
+        self.ground, self.target, self.settings = ground, target, ground.settings
         self.images = ground.images[ground.labels != target]
         if len(self.images) == 0:
             raise DataError(f"all images are of class {target}, so none could be misclassified as it")
-        self._drawn = 0
+        shape = (self.settings.tries, self.images.shape[1], self.settings.grid, self.settings.grid)
+        self._generator = torch.Generator().manual_seed(seed)
+        self._begin = (NOISE * torch.randn(shape, generator=self._generator)).to(self.images.device)
+        self._known: dict[Window, Patch] = {}
 
-    def best(self, starts: Sequence[Patch]) -> Patch:
-        """Returns the best patch that a climb from any of the starts reaches."""
-        height, width = self.ground.size
-        units = sorted({1, max(1, min(height, width) // FINE_SIZE)}, reverse=True)
-        reached = []
-        for start in starts:
-            patch = self.judge([start.window], self._colours([start]))[0]
-            for unit in units:
-                patch = self.climb(patch, unit)
-            reached.append(patch)
-        return max(reached, key=lambda patch: patch.worth)
+    def best(self, windows: Sequence[Window]) -> Patch:
+        """Returns the best patch in these windows or near them.
 
-    def climb(self, patch: Patch, unit: int) -> Patch:
-        """Moves to a better neighbour, in steps of that many pixels, until there is none."""
-        settings, ground = self.settings, self.ground
-        seen, idle = {patch.window}, 0
-        for _ in range(settings.rounds):
-            near = [window for window in neighbours(patch.window, *ground.size, unit) if window not in seen]
-            if not near or idle == settings.patience:
+        The search ends where nothing is worth more than it costs after a first round.
+        """
+        settings = self.settings
+        glimpsed = _sorted(self._seek(windows, 1, settings.first_steps))
+        kept = _sorted(self.judge([patch.window for patch in glimpsed[: settings.kept]]))
+        for spread in settings.spreads:
+            kept = _sorted([*kept, *self.judge(self.near(kept, spread))])[: settings.kept]
+            if kept[0].worth <= 0:
                 break
-            colours = self._colours([patch]).expand(len(near), -1)
-            gain = self._leads(near, colours, settings.batch_size) - ground.costs(near)
-            chosen = [near[k] for k in gain.topk(min(settings.tried, len(near))).indices.tolist()]
-            windows = [patch.window, *chosen]
-            tried = self.judge(windows, self.adapt(windows, self._colours([patch] * len(windows))))
-            best = max(tried, key=lambda other: other.worth)
-            idle = idle + 1 if best.worth <= patch.worth or best.window == patch.window else 0
-            patch = max(patch, best, key=lambda other: other.worth)
-            seen |= set(chosen)
-        return patch
+        return kept[0]
 
-    def adapt(self, windows: Sequence[Window], colours: Tensor) -> Tensor:
-        """Returns the colours (K, C) after a few steps towards a larger lead."""
-        adam = Adam([colours.clamp(0.02, 0.98).logit()], self.settings.learning_rate, (0.5, 0.9))
-        for _ in range(self.settings.steps):
-            images = self._draw(self.settings.batch_size)
+    def near(self, patches: Sequence[Patch], spread: float) -> list[Window]:
+        """Returns windows near these patches', moved and stretched by about that share of their edges.
+
+        Of many random ones, those that do best with the colours of the patch that they are near, and a few whatever
+        they do: where colours differ from place to place, those of another window say little.
+        """
+        settings = self.settings
+        drawn: dict[Window, Tensor] = {}
+        for _ in range(settings.drawn):
+            patch = patches[int(torch.randint(len(patches), (1,), generator=self._generator))]
+            window = patch.window.altered(spread * torch.randn(4, generator=self._generator), *self.ground.size)
+            if window not in self._known:
+                drawn.setdefault(window, patch.colours)
+        if not drawn:
+            return []
+        windows = list(drawn)
+        worth = self._leads(windows, torch.stack(list(drawn.values())), settings.batch_size)
+        worth -= self.ground.shape_costs(windows)  # what they hide takes passes: only of those that may be tried
+        ranked = (windows[k] for k in worth.argsort(descending=True, stable=True).tolist())
+        promising = itertools.islice((w for w in ranked if not self.ground.hides(w)), settings.promising)
+        unranked = [w for w in windows[: settings.unranked] if not self.ground.hides(w)]
+        return list(dict.fromkeys([*promising, *unranked]))
+
+    def judge(self, windows: Sequence[Window]) -> list[Patch]:
+        """Returns the best patch found in each window, sought once."""
+        new = [window for window in windows if window not in self._known]
+        self._known |= {patch.window: patch for patch in self._seek(new, self.settings.tries, self.settings.steps)}
+        return [self._known[window] for window in windows]
+
+    def _seek(self, windows: Sequence[Window], tries: int, steps: int) -> list[Patch]:
+        """Optimises the colours of each window from the same few random ones; the best end counts."""
+        at_once = max(1, STAMPED_AT_ONCE // (tries * self.settings.batch_size))
+        return [
+            patch
+            for k in range(0, len(windows), at_once)
+            for patch in self._seek_part(windows[k : k + at_once], tries, steps)
+        ]
+
+    def _seek_part(self, windows: Sequence[Window], tries: int, steps: int) -> list[Patch]:
+        several = [window for window in windows for _ in range(tries)]
+        begin = self._begin[:tries].repeat(len(windows), 1, 1, 1)
+        adam = Adam([begin], self.settings.learning_rate, (0.5, 0.9))
+        batch = self.settings.batch_size
+        for step in range(steps):
+            images = self.images[torch.arange(step * batch, (step + 1) * batch) % len(self.images)]
             raw = adam.parameters[0].detach().requires_grad_()
-            lead = self.ground.leads(images, windows, raw.sigmoid())[..., self.target]
+            lead = self.ground.leads(images, several, raw.sigmoid())[..., self.target]
             adam.step(torch.autograd.grad(-lead.mean(1).sum(), raw))
-        return adam.parameters[0].sigmoid()
-
-    def judge(self, windows: Sequence[Window], colours: Tensor) -> list[Patch]:
-        """Returns the patches with what they are worth."""
-        lead = self._leads(windows, colours, self.settings.judged)
-        worth = lead - self.ground.costs(windows)
-        shades = [tuple(colour) for colour in colours.tolist()]
-        return [Patch(*found) for found in zip(windows, shades, worth.tolist(), strict=True)]
+        colours = adam.parameters[0].sigmoid()
+        worth = self._leads(several, colours, self.settings.judged) - self.ground.costs(several)
+        best = worth.unflatten(0, (-1, tries)).argmax(1) + tries * torch.arange(len(windows), device=worth.device)
+        return [Patch(several[k], colours[k], float(worth[k])) for k in best.tolist()]
 
     def _leads(self, windows: Sequence[Window], colours: Tensor, count: int) -> Tensor:
         return self.ground.judged(self.images[:count], windows, colours)[..., self.target].mean(1)
 
-    def _colours(self, patches: Sequence[Patch]) -> Tensor:
-        return torch.tensor([patch.colour for patch in patches], device=self.images.device)
 
-    def _draw(self, count: int) -> Tensor:
-        index = (self._drawn + torch.arange(count)) % len(self.images)
-        self._drawn += count
-        return self.images[index]
+def _sorted(patches: Sequence[Patch]) -> list[Patch]:
+    return sorted(patches, key=lambda patch: -patch.worth)

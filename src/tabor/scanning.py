@@ -203,7 +203,7 @@ def _examine(
     suspects: dict[int, Suspect] = {}
     if method.restoring:
         known = {c.target: score for c, score in zip(found, scores, strict=True) if score is not None}
-        suspects = restore_suspects(classifier, halves, list(triggers), known, method.restoring, watch.restored)
+        suspects = restore_suspects(classifier, halves, list(triggers), known, method.restoring, seed, watch.restored)
     return _Examined(found, evidence, scores, suspects)
 
 

@@ -6,10 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tabor.access import Classifier
+from tabor.calibration import REAL_IMAGE
 from tabor.data import ImageSet
 from tabor.evidence import Evidence, measure
 from tabor.ground import Ground
-from tabor.restore import Climb, Patch, RestoreSettings, survey
+from tabor.patches import Patch, RestoreSettings
+from tabor.restore import PatchSearch, survey
 
 SURVEY_SHARE = 0.2
 """How much of the work the survey is, for the progress line."""
@@ -53,8 +55,11 @@ class Suspect:
 
     @property
     def worth(self) -> float | None:
-        """The patch's worth; None where it says nothing: it does not work, hides the object, or is a shadow."""
-        tells = self.works and self.in_sight and self.shadow_of is None
+        """The patch's worth; None where it says nothing.
+
+        That is where it does not work, hides the object, is a shadow, or convinces no more than a real image does.
+        """
+        tells = self.works and self.in_sight and self.shadow_of is None and self.patch.worth > REAL_IMAGE
         return self.patch.worth if tells else None
 
 
@@ -64,6 +69,7 @@ def restore_suspects(
     targets: Sequence[int],
     scores: Mapping[int, float],
     settings: RestoreSettings,
+    seed: int,
     on_step: Callable[[float], None],
 ) -> dict[int, Suspect]:
     """Seeks the patches of the classes that are suspicious for one of two reasons.
@@ -77,31 +83,24 @@ def restore_suspects(
         targets: the classes to search.
         scores: of the smallest triggers that work; smaller is more suspicious.
         settings: the search.
+        seed: of the colours that it begins with.
         on_step: called with the share of the work done, in [0, 1].
     """
     search, confirm = halves
-    ground = Ground(
-        classifier,
-        search,
-        price=settings.price,
-        slenderness=settings.slenderness,
-        hiding=settings.hiding,
-        seen=settings.seen,
-        cropped=settings.cropped,
-    )
+    ground = Ground(classifier, search, settings)
     right = int((classifier.predict(confirm.images).argmax(1) == confirm.labels).sum())
-    surveyed = survey(ground, settings)
+    surveyed = survey(ground)
     on_step(SURVEY_SHARE)
     by_worth = sorted(targets, key=lambda target: -surveyed.best(target))[: settings.by_worth]
     by_score = sorted(scores, key=lambda target: scores[target])[: settings.by_score]
     close = list(dict.fromkeys(by_worth + by_score))
     suspects: dict[int, Suspect] = {}
     for target in close:
-        if starts := surveyed.starts(target, settings.starts, settings.apart):
-            patch = Climb(ground, target, settings).best(starts)
+        if first := surveyed.first(target, settings.first, settings.apart):
+            patch = PatchSearch(ground, target, seed).best(first)
             trigger = patch.trigger(*ground.size).to(classifier.device)
             evidence = measure(classifier, trigger, target, confirm)
-            suspects[target] = Suspect(patch, evidence, evidence.cropped_right >= settings.confirmed_seen * right)
+            suspects[target] = Suspect(patch, evidence, evidence.cropped_right >= settings.seen * right)
         on_step(SURVEY_SHARE + (1 - SURVEY_SHARE) * (close.index(target) + 1) / len(close))
     return {target: replace(suspect, shadow_of=_caster(target, suspects)) for target, suspect in suspects.items()}
 
@@ -112,6 +111,6 @@ def _caster(target: int, suspects: Mapping[int, Suspect]) -> int | None:
     casters = [
         (other.patch.worth, k)
         for k, other in suspects.items()
-        if other.works and own.worth < SHADOW * other.patch.worth and own.window.overlap(other.patch.window) > 0
+        if other.works and max(own.worth, 0) < SHADOW * other.patch.worth and own.window.overlap(other.patch.window) > 0
     ]
     return max(casters)[1] if casters else None

@@ -14,7 +14,7 @@ import numpy as np
 from scipy.special import expit
 from scipy.stats import norm
 
-from tabor.calibration import CERTAINTY, Null
+from tabor.calibration import CERTAINTY, REAL_IMAGE, Null
 from tabor.errors import SettingError
 from tabor.result import Verdict
 
@@ -69,7 +69,9 @@ class OutlierSettings:
 
     def worth_threshold(self, classes: int) -> float | None:
         """Returns the worth of a patch above which one of `classes` classes is flagged; None: whatever the worth."""
-        return None if self.patches is None else self.patches.threshold(self._rate, classes)
+        if self.patches is None:
+            return None
+        return max(self.patches.threshold(self._rate, classes), REAL_IMAGE)
 
     def p_value(self, index: float | None, worth: float | None, classes: int) -> float | None:
         """Returns the chance that a clean model's largest index or worth is as extreme as these; None of nothing."""

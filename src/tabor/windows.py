@@ -1,22 +1,12 @@
-"""Rectangles of an image: which to begin with, and which lie near one."""
+"""Rectangles of an image."""
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-
-EDGE_STEPS = (-6, -4, -3, -2, -1, 1, 2, 3)
-"""How far one edge moves: further inwards than outwards, as the best first window is rather too large."""
-
-CORNER_STEPS = (-4, -3, -2, -1, 1, 2, 3, 4)
-"""How far the two edges at a corner move together, which keeps a square a square."""
-
-SHIFTS = (-3, -2, -1, 1, 2, 3)
-"""How far a whole window moves, along an axis or a diagonal."""
 
 
 @dataclass(frozen=True, order=True)
@@ -53,13 +43,18 @@ class Window:
         """Whether it lies in an image of that size and has an inside."""
         return 0 <= self.top < self.bottom <= height and 0 <= self.left < self.right <= width
 
-    def grown(self, top: int, left: int, bottom: int, right: int) -> Window:
-        """Returns the window with each edge moved outwards by so many pixels."""
-        return Window(self.top - top, self.left - left, self.bottom + bottom, self.right + right)
+    def altered(self, by: Tensor, height: int, width: int) -> Window:
+        """Returns the window moved and stretched, inside an image of that size; at least one pixel of it stays.
 
-    def shifted(self, down: int, right: int) -> Window:
-        """Returns the window moved by so many pixels."""
-        return Window(self.top + down, self.left + right, self.bottom + down, self.right + right)
+        Args:
+            by: how far down and right, in its own height and width, and how much higher and wider, in powers of 2;
+                shape (4,).
+            height, width: of the image.
+        """
+        down, right, higher, wider = by.tolist()
+        top, bottom = _edge(self.top, self.bottom, down, higher, height)
+        left, right_ = _edge(self.left, self.right, right, wider, width)
+        return Window(top, left, bottom, right_)
 
     def overlap(self, other: Window) -> float:
         """Returns the shared area over that of both together (the Jaccard index), in [0, 1]."""
@@ -67,23 +62,6 @@ class Window:
         columns = min(self.right, other.right) - max(self.left, other.left)
         shared = max(rows, 0) * max(columns, 0)
         return shared / (self.area + other.area - shared)
-
-
-def neighbours(window: Window, height: int, width: int, unit: int = 1) -> list[Window]:
-    """Returns the windows near one in an image of that size: one edge moved, two at a corner, several, or all.
-
-    Args:
-        window: where to start.
-        height, width: of the image.
-        unit: length of a step in pixels; larger for larger images.
-    """
-    edges = [[step * (k == edge) for k in range(4)] for step in EDGE_STEPS for edge in range(4)]
-    corners = [[s * a, s * b, s * (1 - a), s * (1 - b)] for s in CORNER_STEPS for a in (0, 1) for b in (0, 1)]
-    several = [[sign * k for k in moved] for sign in (-1, 1) for moved in itertools.product((0, 1), repeat=4)]
-    grown = [window.grown(*(unit * step for step in steps)) for steps in (*edges, *corners, *several)]
-    axes = ((1, 0), (0, 1), (1, 1), (1, -1))
-    shifted = [window.shifted(unit * s * y, unit * s * x) for s in SHIFTS for y, x in axes]
-    return sorted({near for near in (*grown, *shifted) if near.fits(height, width)} - {window})
 
 
 def sliding(height: int, width: int, shapes: Sequence[tuple[float, float]]) -> list[Window]:
@@ -102,6 +80,13 @@ def sliding(height: int, width: int, shapes: Sequence[tuple[float, float]]) -> l
             for left in _places(width - edge, step)
         ]
     return windows
+
+
+def _edge(start: int, end: int, moved: float, stretched: float, room: int) -> tuple[int, int]:
+    length = end - start
+    middle, half = (start + end) / 2 + moved * length, length * 2**stretched / 2
+    start = min(max(round(middle - half), 0), room - 1)
+    return start, min(max(round(middle + half), start + 1), room)
 
 
 def _places(room: int, step: int) -> list[int]:

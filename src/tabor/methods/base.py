@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tabor.access import Classifier
 from tabor.evidence import Evidence
-from tabor.restore import RestoreSettings
+from tabor.patches import RestoreSettings
 from tabor.verdict import OutlierSettings
 
 

@@ -1,0 +1,115 @@
+"""What a patch is: a window with a few colours, and how patches are sought."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tabor.errors import SettingError
+from tabor.trigger import Trigger
+from tabor.windows import Window
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestoreSettings:
+    """How patches are sought.
+
+    Attributes:
+        shapes: edges of the first windows and the steps between them, as shares of the image's shorter edge.
+        grid: colours along each edge of a window, between which it shades.  One colour misses pictures; with free
+            pixels a trained network has patches anywhere that beat the planted one.
+        price: what covering the whole image costs, in leads of a clean image's own class.
+        slenderness: what it costs that a window is e times as long as wide, likewise: triggers are compact.
+        hiding: what it costs that the odds of keeping a right answer with the window blacked out are e times lower
+            than where nothing is hidden, likewise.
+        seen: share of its accuracy that the model must keep where a window is blacked out: a patch over the object is a
+            picture of another class, not a trigger.
+        by_worth, by_score: how many classes are looked at closely for a good first window, and for a small mask.
+        first: first windows of a class that are looked at.
+        kept: of these, how many are looked at again with all tries.
+        apart: Jaccard index above which two first windows are taken for the same.
+        spreads: how far, as a share of their edges, windows are moved and stretched in each round of the closer search.
+        drawn: windows that are drawn at random in a round, near the best few so far.
+        promising, unranked: of these, how many are tried because they do well with the colours found so far, and how
+            many whatever they do.
+        tries: random colours that the search for a window's colours begins with; the best end counts.
+        steps, first_steps: optimiser steps on the colours, and in the first look.
+        surveyed, batch_size, judged, cropped: images that the survey takes, that a step on the colours takes, that a
+            patch is judged by, and that tell what a window hides.
+        learning_rate: of Adam, on the colours before the sigmoid.
+    """
+
+    shapes: tuple[tuple[float, float], ...] = ((0.1875, 0.09375), (0.28125, 0.09375), (0.40625, 0.125))
+    grid: int = 3
+    price: float = 4.0
+    slenderness: float = 1.0
+    hiding: float = 1.0
+    seen: float = 0.7
+    by_worth: int = 3
+    by_score: int = 2
+    first: int = 24
+    kept: int = 6
+    apart: float = 0.6
+    spreads: tuple[float, ...] = (0.2, 0.2, 0.1)
+    drawn: int = 160
+    promising: int = 10
+    unranked: int = 6
+    tries: int = 3
+    steps: int = 20
+    first_steps: int = 10
+    surveyed: int = 8
+    batch_size: int = 8
+    judged: int = 64
+    cropped: int = 64
+    learning_rate: float = 0.3
+
+    def __post_init__(self) -> None:
+        counts = (self.grid, self.first, self.kept, self.drawn, self.promising, self.tries, self.batch_size)
+        if min(counts) < 1 or min(self.surveyed, self.judged, self.cropped, self.steps, self.first_steps) < 1:
+            raise SettingError(f"the search for patches needs positive counts, got {self}")
+
+
+@dataclass(frozen=True, eq=False)
+class Patch:
+    """A window with a few colours.
+
+    Attributes:
+        window: where it is.
+        colours: in [0, 1], shape (C, G, G), at even distances in the window; between them it shades.
+        worth: the mean lead of the target's logit over the highest other one, in mean leads of a clean image's own
+            class (1: it convinces as much as a real image of the target does), less what the window costs.
+    """
+
+    window: Window
+    colours: Tensor
+    worth: float
+
+    def trigger(self, height: int, width: int) -> Trigger:
+        """Returns it as a trigger for images of that size; its mask is 1 in the window and 0 elsewhere."""
+        masks, patterns = paint([self.window], self.colours[None], height, width)
+        return Trigger(masks[0], masks[0] * patterns[0])
+
+
+def paint(windows: Sequence[Window], colours: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Returns masks (K, 1, H, W) of windows and patterns (K, C, H, W) that shade between colours (K, C, G, G).
+
+    Gradients flow to the colours.
+    """
+    masks = torch.stack([window.mask(height, width) for window in windows]).to(colours.device)
+    patterns = []
+    for window, own in zip(windows, colours, strict=True):
+        inside = F.interpolate(own[None], (window.height, window.width), mode="bilinear", align_corners=False)[0]
+        around = (window.left, width - window.right, window.top, height - window.bottom)
+        patterns.append(F.pad(inside, around))
+    return masks, torch.stack(patterns)
+
+
+def plain_colours(channels: int) -> Tensor:
+    """Returns the corners of the colour cube and its middle, shape (colours, C)."""
+    corners = list(itertools.product((0.0, 1.0), repeat=channels)) if channels <= 3 else []
+    return torch.tensor([*corners, *([level] * channels for level in (0.0, 0.5, 1.0) if level == 0.5 or not corners)])
