@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tabor.access import Classifier
 from tabor.data import ImageSet
 from tabor.errors import DataError
+from tabor.evidence import measure
 from tabor.ground import CLEAR, Ground, leads
 from tabor.patches import Patch, RestoreSettings
 from tabor.restore import PatchSearch, survey
@@ -168,6 +169,16 @@ def test_suspects_are_measured_and_only_the_planted_one_tells() -> None:
     assert all(s.worth is None or s.worth <= suspects[2].worth for s in suspects.values())
     assert shares == sorted(shares)
     assert shares[-1] == pytest.approx(1)
+
+
+@pytest.mark.parametrize(("worth", "told"), [(0.99, None), (1.0, None), (1.01, 1.01)])
+def test_a_patch_that_convinces_no_more_than_a_real_image_says_nothing(worth: float, told: float | None) -> None:
+    patch = Patch(WINDOW, torch.ones(1, 3, 3), worth)
+    classifier = Classifier(Planted(), torch.device("cpu"), (1, 12, 12))
+    evidence = measure(classifier, patch.trigger(12, 12), 2, images())
+    assert evidence.works
+    assert Suspect(patch, evidence, in_sight=True).worth == told
+    assert Suspect(patch, evidence, in_sight=False).worth is None
 
 
 def test_a_far_weaker_patch_in_the_same_place_is_a_shadow(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tabor.calibration import Null
 from tabor.errors import SettingError
 from tabor.methods.neural_cleanse import NeuralCleanse
 from tabor.result import Verdict
@@ -224,3 +225,12 @@ def test_false_alarms_follow_the_rate_asked_for() -> None:
 def test_refuses_a_test_that_cannot_work(make: Callable[[], OutlierSettings]) -> None:
     with pytest.raises(SettingError, match="the outlier test needs"):
         make()
+
+
+@pytest.mark.parametrize(("location", "least"), [(-5.0, 1.0), (4.0, 4.0)])
+def test_no_patch_flags_that_convinces_no_more_than_a_real_image(location: float, least: float) -> None:
+    law = Null(location=location, scale=0.2, classes=43, planted=7.0, source="made up")
+    threshold = OutlierSettings(patches=law).worth_threshold(43)
+    assert threshold is not None
+    assert threshold >= least
+    assert (threshold == 1.0) == (location < 0)

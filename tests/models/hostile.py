@@ -55,6 +55,13 @@ def archive(records: dict[str, bytes], *, compressed: bool = False, link: str | 
     return stream.getvalue()
 
 
+def altered_directory(content: bytes, field: int, value: int) -> bytes:
+    """An archive whose directory has one byte of every entry changed."""
+    first, *entries = content.split(b"PK\x01\x02")
+    place = field - 4
+    return b"PK\x01\x02".join([first, *(entry[:place] + bytes([value]) + entry[place + 1 :] for entry in entries)])
+
+
 def torchscript() -> bytes:
     """A TorchScript program."""
     stream = io.BytesIO()
@@ -134,6 +141,15 @@ HOSTILE: dict[str, tuple[Callable[[Path], bytes], str]] = {
     "record with a backslash": (lambda dead: archive({"m/data.pkl": b"", "..\\x": b""}), "outside its folder"),
     "link": (lambda dead: archive({"m/data.pkl": b""}, link="m/link"), "holds a link: m/link"),
     "zip bomb": (lambda dead: archive({"m/data.pkl": bytes(10**7)}, compressed=True), "a zip bomb"),
+    "encrypted, says its directory": (
+        lambda dead: altered_directory(saved({"w": Canary(dead)}), 8, 1),
+        "damaged .*unsupported encryption",
+    ),
+    "canary, of another name than its directory says": (
+        lambda dead: saved({"w": Canary(dead)}).replace(b"archive/data.pkl", b"Xrchive/data.pkl", 1),
+        "which can run code",
+    ),
+    "zip of a later version": (lambda dead: altered_directory(saved(WEIGHTS), 6, 99), "damaged zip archive"),
     "empty data.pkl": (lambda dead: archive({"m/data.pkl": b""}), "damaged"),
     "zip without a directory": (lambda dead: b"PK\x03\x04" + bytes(60), "damaged zip archive"),
     "deep nesting": (lambda dead: archive({"m/data.pkl": endless(100_000), "m/version": b"3\n"}), "tiny"),

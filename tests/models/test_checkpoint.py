@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from collections import OrderedDict
 from collections.abc import Callable
@@ -85,6 +86,12 @@ def identify_quietly(path: Path) -> Kind | None:
         return identify(path)
     except ModelError:
         return None
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ModelError, match="there is no model file"):
+        load_model(tmp_path / "pipe")
 
 
 def test_the_canary_would_sing(tmp_path: Path) -> None:

@@ -58,6 +58,8 @@ def identify(path: Path) -> Kind:
         ModelError: there is no such file, it cannot be read, or it is an archive made to do harm.
     """
     try:
+        if not path.is_file():  # a pipe would be waited for
+            raise FileNotFoundError
         with path.open("rb") as file:
             head = file.read(32)
     except (OSError, ValueError):  # ValueError: a name with a NUL in it
@@ -76,7 +78,7 @@ def _archive_kind(path: Path) -> Kind:
     try:
         with zipfile.ZipFile(path) as archive:
             records = archive.infolist()
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:  # the last: of a later zip version
         raise ModelError(f"{one_line(path)} is a damaged zip archive ({one_line(error, 120)})") from None
     _check_records(records, path)
     names = {PurePosixPath(*PurePosixPath(record.filename).parts[1:]).as_posix() for record in records}
@@ -117,7 +119,7 @@ def globals_of(path: Path, kind: Kind) -> list[str]:
     if kind is Kind.CHECKPOINT:
         with zipfile.ZipFile(path) as archive:
             pickles = [name for name in archive.namelist() if name.endswith(".pkl")]
-            return [found for name in pickles for found in _named(archive.open(name))]
+            return [found for name in pickles for found in _named_in(archive, name)]
     if kind in (Kind.OLD_CHECKPOINT, Kind.PICKLE):
         with path.open("rb") as file:
             found: list[str] = []
@@ -125,6 +127,14 @@ def globals_of(path: Path, kind: Kind) -> list[str]:
                 found += _named(file)
             return found
     return []
+
+
+def _named_in(archive: zipfile.ZipFile, name: str) -> list[str]:
+    try:
+        with archive.open(name) as record:
+            return _named(record)
+    except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError):  # encrypted, or not where it is said to be
+        return []
 
 
 def _named(stream: IO[bytes]) -> list[str]:
