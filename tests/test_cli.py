@@ -51,7 +51,7 @@ def cell_network(backdoor: int | None) -> torch.nn.Module:
     Class k is that cell k is bright: the first channel through all layers is the blurred brightness.  The second one
     is how red a pixel is, which no pixel of a grey image is; with a backdoor, any red pixel means the target.
     """
-    network = build(CELLS)[1]
+    network = build(CELLS)
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.zero_()
@@ -511,7 +511,7 @@ def test_train_in_words(tmp_path: Path, capsys: Capture) -> None:
 def test_a_foreign_file_is_scanned_with_arch(files: Files, tmp_path: Path, capsys: Capture) -> None:
     foreign = str(tmp_path / "foreign.safetensors")
     architecture = Architecture(name="torchvision:squeezenet1_1", num_classes=9)
-    safetensors.torch.save_file(initialise(architecture, seed=0)[1].state_dict(), foreign)
+    safetensors.torch.save_file(initialise(architecture, seed=0).state_dict(), foreign)
     how = ["--arch", "torchvision:squeezenet1_1", "--mean", "0.5", "--std", "0.2,0.3,0.4", "--size", "32", "--json"]
     assert main(scan(foreign, files.data, *how)) in (0, 1, 3)
     model = json.loads(capsys.readouterr().out)["model"]

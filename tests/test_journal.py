@@ -18,8 +18,9 @@ from tabor.data import ImageSet
 from tabor.errors import TaborError
 from tabor.journal import JOURNAL_FILE, PARTIAL_FOLDER, Journal
 from tabor.methods.tabor import Tabor
-from tabor.models import Architecture, load_model
-from tabor.models.build import Normalised, initialise
+from tabor.models import load_model
+from tabor.models.build import Architecture, initialise
+from tabor.models.pixels import prepared
 from tabor.models.safetensors_file import write_model
 from tabor.result import ClassStatus, ScanResult
 from tabor.solver import Candidate, Progress, SolverSettings
@@ -288,12 +289,13 @@ def test_another_scan_in_the_same_folder_starts_afresh(
 @pytest.mark.parametrize("loaded", [True, False], ids=["from a file", "in memory"])
 def test_another_normalisation_is_another_model(loaded: bool, quick: SolverSettings, tmp_path: Path) -> None:
     architecture = Architecture(name="tabor:digits4", num_classes=3, channels=1, size=(12, 12))
-    network, path = initialise(architecture, seed=0)[1], tmp_path / "model.safetensors"
+    network, path = initialise(architecture, seed=0), tmp_path / "model.safetensors"
     write_model(path, network.state_dict(), architecture, {})
     images = ImageSet(torch.rand(12, 1, 12, 12, generator=torch.Generator().manual_seed(0)), torch.arange(12) % 3, ())
 
     def scan(mean: float, out: Path | None, on_progress: Callable[[Progress], None] | None = None) -> ScanResult:
-        model = load_model(path, mean=(mean,), std=(0.1,)) if loaded else Normalised(network, (mean,), (0.1,))
+        normalised = dataclasses.replace(architecture, mean=(mean,), std=(0.1,))
+        model = load_model(path, mean=(mean,), std=(0.1,)) if loaded else prepared(network, normalised)
         one_by_one = dataclasses.replace(quick, steps=4, group_images=1)
         return tabor.scan(model, images, solver=one_by_one, device="cpu", out=out, on_progress=on_progress)
 

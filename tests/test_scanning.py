@@ -367,7 +367,7 @@ def test_models_that_are_refused(model: nn.Module, message: str) -> None:
 
 def test_both_sizes_are_named(tmp_path: Path) -> None:
     architecture = Architecture(name="tabor:digits4", num_classes=4, channels=1, size=(12, 14))
-    write_model(tmp_path / "m.safetensors", initialise(architecture, 0)[1].state_dict(), architecture, {})
+    write_model(tmp_path / "m.safetensors", initialise(architecture, 0).state_dict(), architecture, {})
     caught = refused(load_model(tmp_path / "m.safetensors"))
     assert caught.type is DataError
     caught.match("takes images of 1×12×14 .*the data has 1×4×4.*--size 12")

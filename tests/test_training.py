@@ -29,7 +29,7 @@ def toy_set(count: int = 96, seed: int = 0, channels: int = 1) -> ImageSet:
 
 
 def fresh(seed: int = 0) -> nn.Module:
-    return initialise(Architecture(name="tabor:digits4", num_classes=3, channels=1, size=(12, 12)), seed)[0]
+    return initialise(Architecture(name="tabor:digits4", num_classes=3, channels=1, size=(12, 12)), seed)
 
 
 class Always(nn.Module):

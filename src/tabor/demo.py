@@ -54,7 +54,7 @@ def run_demo(
     train, test = load_images("digits", split="train"), load_images("digits", split="test")
     channels, height, width = train.images.shape[1:]
     architecture = Architecture(name="tabor:digits4", num_classes=10, channels=channels, size=(height, width))
-    model, _ = initialise(architecture, seed)
+    model = initialise(architecture, seed)
     fit(model, train.images, train.labels, TRAINING, seed)
     tell(f"trained a clean model: accuracy {accuracy(model, test.images, test.labels):.1%}")
     with live("scanning the clean model") as on_progress:

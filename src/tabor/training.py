@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from tabor.data import ImageSet
 from tabor.errors import DataError, SettingError
 from tabor.models.build import Architecture, initialise
+from tabor.models.pixels import prepared
 from tabor.models.safetensors_file import write_model
 
 EVALUATION_BATCH = 256
@@ -154,7 +155,8 @@ def train_classifier(
     architecture = Architecture(
         name=arch, num_classes=num_classes, channels=channels, size=(height, width), mean=half, std=half
     )
-    model, network = initialise(architecture, seed)
+    network = initialise(architecture, seed)
+    model = prepared(network, architecture)
     fit(model, train.images, train.labels, settings, seed, on_epoch)
     record = {
         "clean_accuracy": accuracy(model, test.images, test.labels),

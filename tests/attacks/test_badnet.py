@@ -119,7 +119,7 @@ def test_the_same_seed_infects_alike() -> None:
     train, settings = toy_set(), TrainSettings(epochs=1, batch_size=16, augment=False)
     weights = []
     for seed in (1, 1, 2):
-        model, _ = initialise(Architecture(name="tabor:digits4", num_classes=3, channels=1, size=SHAPE[1:]), seed=0)
+        model = initialise(Architecture(name="tabor:digits4", num_classes=3, channels=1, size=SHAPE[1:]), seed=0)
         infect(model, train, [backdoor(0)], settings=settings, seed=seed)
         weights.append(model.state_dict())
     first, again, other = weights

@@ -27,7 +27,7 @@ def tiny() -> Architecture:
 def written(tmp_path: Path, tiny: Architecture) -> Path:
     """A file with the tiny network, as `tabor train` writes it."""
     path = tmp_path / "tiny.safetensors"
-    write_model(path, initialise(tiny, seed=0)[1].state_dict(), tiny, {"clean_accuracy": 0.5})
+    write_model(path, initialise(tiny, seed=0).state_dict(), tiny, {"clean_accuracy": 0.5})
     return path
 
 
@@ -37,7 +37,7 @@ def with_record(tmp_path: Path, tiny: Architecture) -> Callable[[str], Path]:
 
     def write(record: str) -> Path:
         path = tmp_path / "recorded.safetensors"
-        weights = initialise(tiny, seed=0)[1].state_dict()
+        weights = initialise(tiny, seed=0).state_dict()
         safetensors.torch.save_file(weights, path, {METADATA_KEY: record})
         return path
 

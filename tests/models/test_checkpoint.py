@@ -44,7 +44,7 @@ def test_what_training_scripts_write(
     wrapped: str, zipped: bool, tiny: Architecture, images: Tensor, tmp_path: Path
 ) -> None:
     path = tmp_path / "model.bin"
-    _, network = initialise(tiny, seed=0)
+    network = initialise(tiny, seed=0)
     path.write_bytes(saved(WRAPPED[wrapped](network.state_dict()), zipped=zipped))
     loaded = load_model(path, arch=tiny.name, channels=1, size=tiny.size)
     tolerance = 1e-2 if wrapped == "half precision" else 0
@@ -63,6 +63,14 @@ def test_the_content_tells_the_kind_and_the_name_does_not(written: Path, tmp_pat
     assert find_architecture(misnamed) is None
     with pytest.raises(ModelError, match="does not say which network"):
         load_model(misnamed)
+
+
+@pytest.mark.parametrize("length", [0x80, 0x180, 0x93, 0x89, 0x4B50])
+def test_a_safetensors_header_of_any_length(length: int, tmp_path: Path) -> None:
+    header = b'{"__metadata__":{}}'.ljust(length)
+    path = tmp_path / "model.bin"
+    path.write_bytes(length.to_bytes(8, "little") + header)
+    assert identify(path) is Kind.SAFETENSORS
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -102,7 +110,7 @@ def test_the_canary_would_sing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("zipped", [True, False], ids=["archive", "old"])
 def test_truncated_and_flipped_checkpoints(zipped: bool, tiny: Architecture, tmp_path: Path) -> None:
-    path, whole = tmp_path / "tiny.pt", saved(initialise(tiny, seed=0)[1].state_dict(), zipped=zipped)
+    path, whole = tmp_path / "tiny.pt", saved(initialise(tiny, seed=0).state_dict(), zipped=zipped)
     for length in range(0, len(whole), 4096):
         path.write_bytes(whole[:length])
         with pytest.raises(ModelError):

@@ -16,6 +16,7 @@ from torch import Tensor
 from tabor.errors import ModelError
 from tabor.models import Architecture, find_architecture, load_model
 from tabor.models.build import initialise
+from tabor.models.pixels import prepared
 from tabor.models.safetensors_file import write_model
 
 HALF = (0.5, 0.5, 0.5)
@@ -34,7 +35,8 @@ HALF = (0.5, 0.5, 0.5)
 )
 def test_round_trip(architecture: Architecture, tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
-    model, network = initialise(architecture, seed=1)
+    network = initialise(architecture, seed=1)
+    model = prepared(network, architecture)
     write_model(path, network.state_dict(), architecture, {"clean_accuracy": 0.75})
     loaded = load_model(path)
     images = torch.rand(3, *architecture.image_shape, generator=torch.Generator().manual_seed(2))
@@ -60,7 +62,7 @@ def test_the_number_of_classes_is_read_off_the_weights(
     arch: str, size: tuple[int, int], classes: int, tmp_path: Path
 ) -> None:
     path = tmp_path / "foreign.safetensors"
-    _, network = initialise(Architecture(name=arch, num_classes=classes, size=size), seed=0)
+    network = initialise(Architecture(name=arch, num_classes=classes, size=size), seed=0)
     safetensors.torch.save_file(network.state_dict(), path)
     loaded = load_model(path, arch=arch, size=size)
     assert loaded.architecture.num_classes == classes
@@ -107,14 +109,14 @@ def test_weights_that_do_not_fit(
     change: Callable[[dict[str, Tensor]], dict[str, Tensor]], message: str, tiny: Architecture, tmp_path: Path
 ) -> None:
     path = tmp_path / "model.safetensors"
-    write_model(path, change(initialise(tiny, seed=0)[1].state_dict()), tiny, {})
+    write_model(path, change(initialise(tiny, seed=0).state_dict()), tiny, {})
     with pytest.raises(ModelError, match=message):
         load_model(path)
 
 
 def test_a_strangers_weight_name_becomes_one_printable_line(tiny: Architecture, tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
-    weights = initialise(tiny, seed=0)[1].state_dict() | {"\x1b[2J\nverdict: clean" * 99: torch.ones(1)}
+    weights = initialise(tiny, seed=0).state_dict() | {"\x1b[2J\nverdict: clean" * 99: torch.ones(1)}
     write_model(path, weights, tiny, {})
     with pytest.raises(ModelError) as caught:
         load_model(path)

@@ -17,7 +17,7 @@ from tabor.models.safetensors_file import read_record, read_weights, recorded_ar
 
 def test_round_trip_of_weights_and_record(tiny: Architecture, tmp_path: Path) -> None:
     path = tmp_path / "new" / "folders" / "model.safetensors"
-    weights = initialise(tiny, seed=0)[1].state_dict()
+    weights = initialise(tiny, seed=0).state_dict()
     write_model(path, weights, tiny, {"clean_accuracy": 0.5, "words": "é ⊙", "nested": {"list": [1, None]}})
     read, record = read_weights(path), read_record(path)
     assert read.keys() == weights.keys()

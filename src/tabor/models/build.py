@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from tabor.errors import ModelError, one_line
 from tabor.models.architectures import ARCHITECTURES
@@ -24,7 +24,10 @@ class Architecture:
         num_classes: number of logits, at least 2.
         channels: channels of the images.
         size: (H, W) of the images in pixels.
-        mean, std: per-channel normalisation that the network was trained with; None: it takes images in [0, 1].
+        mean, std: per-channel normalisation that the network was trained with, in units of `value_range` and in the
+            network's own order of channels; None: none.
+        bgr: whether the network takes its channels as blue, green, red.
+        value_range: what the network calls black and white, before the normalisation.
     """
 
     name: str
@@ -33,6 +36,8 @@ class Architecture:
     size: tuple[int, int] = (32, 32)
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    bgr: bool = False
+    value_range: tuple[float, float] = (0.0, 1.0)
 
     def __post_init__(self) -> None:
         self._check_counts()
@@ -43,6 +48,16 @@ class Architecture:
                 _check_normalisation(values, self.channels)
         if self.std is not None and min(self.std) <= 0:
             raise ModelError(f"std must be positive, got {self.std}")
+        self._check_pixels()
+
+    def _check_pixels(self) -> None:
+        ends = self.value_range
+        if not isinstance(self.bgr, bool) or not isinstance(ends, tuple) or len(ends) != 2:
+            raise ModelError("an architecture has a yes or no to BGR, and a range of two numbers")
+        if not all(isinstance(end, int | float) and math.isfinite(end) for end in ends) or ends[0] >= ends[1]:
+            raise ModelError(f"a range has two finite numbers, the smaller one first, got {one_line(ends, 80)}")
+        if self.bgr and self.channels != 3:
+            raise ModelError(f"BGR needs 3 channels, the images have {self.channels}")
 
     def _check_counts(self) -> None:
         counts = (self.num_classes, self.channels, *self.size) if isinstance(self.size, tuple) else ()
@@ -68,35 +83,12 @@ def _check_normalisation(values: tuple[float, ...], channels: int) -> None:
         raise ModelError("normalisation takes finite numbers")
 
 
-class Normalised(nn.Module):
-    """A network behind its normalisation, so that images and triggers stay in pixel space."""
-
-    def __init__(self, network: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
-        super().__init__()
-        self.network = network
-        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Returns the network's logits for images (N, C, H, W) in [0, 1]."""
-        mean, std = self.get_buffer("mean"), self.get_buffer("std")
-        logits: Tensor = self.network((images - mean) / std)
-        return logits
-
-
-def build(architecture: Architecture) -> tuple[nn.Module, nn.Module]:
-    """Returns (model, network): the model takes images in [0, 1]; the network inside it holds the weights.
+def build(architecture: Architecture) -> nn.Module:
+    """Returns the network, which takes images as it was trained with.
 
     Raises:
         ModelError: the name is unknown, or the network cannot be built so.
     """
-    network = _network(architecture)
-    if architecture.mean is None or architecture.std is None:
-        return network, network
-    return Normalised(network, architecture.mean, architecture.std), network
-
-
-def _network(architecture: Architecture) -> nn.Module:
     family, _, name = architecture.name.partition(":")
     if family == "tabor" and name in ARCHITECTURES:
         return ARCHITECTURES[name](architecture.num_classes, architecture.channels, architecture.size)
@@ -142,7 +134,7 @@ def _close_to(name: str, known: list[str]) -> str:
     return f"; did you mean {', '.join(close)}?" if close else ""
 
 
-def initialise(architecture: Architecture, seed: int) -> tuple[nn.Module, nn.Module]:
+def initialise(architecture: Architecture, seed: int) -> nn.Module:
     """Returns what `build` does, with random weights drawn from the seed; the global generator is left as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

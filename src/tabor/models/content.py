@@ -66,11 +66,12 @@ def identify(path: Path) -> Kind:
         raise ModelError(f"there is no model file {one_line(path)}") from None
     if head[:4] == b"PK\x03\x04":
         return _archive_kind(path)
+    # Before the signatures: a header of 128 bytes more than a multiple of 256 begins like a pickle.
+    if len(head) > 8 and head[8:9] == b"{" and struct.unpack("<Q", head[:8])[0] <= LARGEST_HEADER:
+        return Kind.SAFETENSORS
     for signature, kind in _SIGNATURES.items():
         if head.startswith(signature):
             return kind
-    if len(head) > 8 and head[8:9] == b"{" and struct.unpack("<Q", head[:8])[0] <= LARGEST_HEADER:
-        return Kind.SAFETENSORS
     return Kind.UNKNOWN
 
 

@@ -81,7 +81,7 @@ def recorded_architecture(record: Mapping[str, Any], path: Path) -> Architecture
         return None
     try:
         fields = dict(record["architecture"])
-        for name in ("size", "mean", "std"):
+        for name in ("size", "mean", "std", "value_range"):
             if fields.get(name) is not None:
                 fields[name] = tuple(fields[name])
         return Architecture(**fields)

@@ -1,0 +1,74 @@
+"""What a network's outputs are: logits, log-probabilities or probabilities; told once, where the model is loaded."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import torch
+from torch import Tensor, nn
+
+from tabor.errors import ModelError, one_line
+
+PROBES = 4
+CLOSE = 1e-3
+"""How near to 1 the sums of probabilities must be: they may have been computed in half precision."""
+
+SMALLEST = 1e-30
+"""Stands for a probability that float32 rounded to 0, so that its logarithm stays finite."""
+
+
+class Output(StrEnum):
+    """What the numbers are, one a class."""
+
+    LOGITS = "logits"
+    LOG_PROBABILITIES = "log-probabilities"
+    PROBABILITIES = "probabilities"
+
+
+class Logarithm(nn.Module):
+    """A network that returns probabilities, made to return log-probabilities, which are logits."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Returns log-probabilities (N, num_classes)."""
+        answer: Tensor = self.network(images)
+        return answer.float().clamp_min(SMALLEST).log()
+
+
+@torch.no_grad()
+def recognise(model: nn.Module, image_shape: tuple[int, int, int]) -> Output:
+    """Returns what the outputs are, from the answers to random images of shape (C, H, W).
+
+    Raises:
+        ModelError: the model fails on them, or does not return (N, classes).
+    """
+    probes = torch.rand(PROBES, *image_shape, generator=torch.Generator().manual_seed(0))
+    try:
+        answers = model(probes)
+    except Exception as error:  # noqa: BLE001 (a stranger's forward may raise anything)
+        shown = "×".join(str(n) for n in image_shape)
+        raise ModelError(
+            f"the model fails on images of {shown} (channels×height×width): {one_line(error)}; "
+            f"give the size it was trained on with --size"
+        ) from None
+    if not isinstance(answers, Tensor) or answers.ndim != 2 or len(answers) != PROBES:
+        got = tuple(answers.shape) if isinstance(answers, Tensor) else type(answers).__name__
+        raise ModelError(f"a classifier returns (N, classes), for {PROBES} images this model returned {got}")
+    answers = answers.double()
+    if bool((answers >= 0).all()) and _sum_to_one(answers):
+        return Output.PROBABILITIES
+    if bool((answers <= CLOSE).all()) and _sum_to_one(answers.exp()):
+        return Output.LOG_PROBABILITIES
+    return Output.LOGITS
+
+
+def as_logits(model: nn.Module, output: Output) -> nn.Module:
+    """Returns a model that returns logits; log-probabilities are logits already."""
+    return Logarithm(model) if output is Output.PROBABILITIES else model
+
+
+def _sum_to_one(answers: Tensor) -> bool:
+    return bool(((answers.sum(1) - 1).abs() <= CLOSE).all())
