@@ -66,6 +66,8 @@ def scan(
     num_classes: options.NumClasses = None,
     mean: options.Numbers = None,
     std: options.Numbers = None,
+    bgr: options.Bgr = False,
+    value_range: options.Range = None,
     split: options.Split = None,
     images: options.Images = 512,
     size: options.Size = None,
@@ -87,7 +89,7 @@ def scan(
     known = find_architecture(model) if arch is None else None
     clean = load_images(
         data,
-        size=size,
+        size=size or (known.size if known else None),
         split=split,
         limit=images,
         seed=seed,
@@ -100,9 +102,11 @@ def scan(
         arch=arch,
         num_classes=num_classes,
         channels=None if known else channels,
-        size=None if known else (height, width),
+        size=(height, width),
         mean=options.numbers("--mean", mean, channels),
         std=options.numbers("--std", std, channels),
+        bgr=bgr or None,
+        value_range=options.value_range(value_range),
     )
     with live("scanning") as on_progress:
         result = run_scan(

@@ -19,9 +19,6 @@ from tabor.solver import Candidate
 from tabor.suspects import Suspect
 from tabor.verdict import FEW_CLASSES, Decision
 
-LOW_ACCURACY = 0.5
-"""Clean accuracy below which the preprocessing, or the images, are probably wrong."""
-
 
 def findings(
     candidates: Sequence[Candidate],
@@ -100,14 +97,9 @@ def timing(classifier: Classifier, seconds: float) -> dict[str, Any]:
     }
 
 
-def warnings_about(clean_accuracy: float, images: ImageSet, targets: Sequence[int], num_classes: int) -> list[str]:
+def warnings_about(images: ImageSet, targets: Sequence[int], num_classes: int) -> list[str]:
     """Returns what a person should know before trusting the verdict."""
     told = []
-    if clean_accuracy < LOW_ACCURACY:
-        told.append(
-            f"the model is right on only {clean_accuracy:.0%} of the clean images: the preprocessing, the labels or "
-            f"the images are probably not those it was trained for, and the verdict means little"
-        )
     present = len(torch.unique(images.labels))
     if present < num_classes:
         told.append(f"only {present} of {num_classes} classes have an image")

@@ -4,11 +4,25 @@ from __future__ import annotations
 
 import enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import typer
 
 from tabor.errors import SettingError, one_line
+
+
+class Pixels(NamedTuple):
+    """A size of images."""
+
+    height: int
+    width: int
+
+
+def _pixels(text: str) -> Pixels:
+    sides = text.lower().replace("×", "x").split("x")
+    if len(sides) > 2 or not all(side.isascii() and side.isdigit() and int(side) > 0 for side in sides):
+        raise typer.BadParameter(f"takes pixels, as 32 or 32x48 (height x width), got {one_line(text)}")
+    return Pixels(int(sides[0]), int(sides[-1]))
 
 
 class ExitCode(enum.IntEnum):
@@ -34,13 +48,25 @@ Data = Annotated[str, typer.Option("--data", help="Image folder, parquet folder,
 Split = Annotated[str | None, typer.Option("--split", help="Which split of the data; default: the test split.")]
 TrainSplit = Annotated[str, typer.Option("--split", help="The split to train on.")]
 TestSplit = Annotated[str, typer.Option("--test-split", help="The split to test on.")]
-Size = Annotated[int | None, typer.Option("--size", min=1, help="Resize the images to this many pixels, square.")]
+Size = Annotated[
+    Pixels | None,
+    typer.Option(
+        "--size",
+        parser=_pixels,
+        metavar="PIXELS",
+        help="Resize the images: 32, or 32x48 (height x width). Default: as the model's file says, or as they are.",
+    ),
+]
 SkipBad = Annotated[bool, typer.Option("--skip-bad-images", help="Leave out images that cannot be read.")]
 Arch = Annotated[
     str | None, typer.Option("--arch", help="tabor:NAME, timm:NAME or torchvision:NAME; files from tabor carry it.")
 ]
 NumClasses = Annotated[int | None, typer.Option("--num-classes", min=2, help="Default: seen in the weights.")]
 Numbers = Annotated[str | None, typer.Option(help="As the network was trained with: 0.5 or 0.49,0.46,0.41.")]
+Bgr = Annotated[bool, typer.Option("--bgr", help="The network takes blue, green, red.")]
+Range = Annotated[
+    str | None, typer.Option("--range", help="Black and white as the network takes them, before --mean: 0,255 or -1,1.")
+]
 Images = Annotated[int, typer.Option("--images", min=4, help="How many clean images to use, balanced over classes.")]
 Preset = Annotated[str, typer.Option("--preset", help="fast, standard or paper.")]
 MethodName = Annotated[str, typer.Option("--method", help="tabor or neural-cleanse.")]
@@ -62,6 +88,20 @@ TriggerSizes = Annotated[
 ]
 Colour = Annotated[str, typer.Option("--colour", help="Of a square: 0 black to 1 white, or 1,0.5,0 for a colour.")]
 Fraction = Annotated[float, typer.Option("--fraction", help="Poisoned copies a trigger, as a share of the images.")]
+
+
+def value_range(text: str | None) -> tuple[float, float] | None:
+    """Reads two numbers separated by a comma.
+
+    Raises:
+        SettingError: the text is something else.
+    """
+    ends = numbers("--range", text, 1)
+    if ends is None:
+        return None
+    if len(ends) != 2:
+        raise SettingError(f"--range takes two numbers separated by a comma, got {one_line(text)}")
+    return ends[0], ends[1]
 
 
 def numbers(option: str, text: str | None, channels: int) -> tuple[float, ...] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from tabor.methods.base import Method
 from tabor.models import LoadedModel
 from tabor.presets import choose
 from tabor.result import ClassStatus, ScanResult
+from tabor.sanity import accuracy_warning
 from tabor.solver import Candidate, Progress, SolverSettings, solve
 from tabor.suspects import Suspect, restore_suspects
 from tabor.trigger import Trigger
@@ -85,6 +87,10 @@ def scan(
     record: dict[str, Any] = {"solver": dataclasses.asdict(settings), chosen.name: chosen.describe()}
     answers = classifier.predict(images.images.to(where)).cpu()
     clean_accuracy = float((answers.argmax(1) == images.labels.cpu()).float().mean())
+    cautions = warnings_about(images, targets, classifier.num_classes)
+    if wrong := accuracy_warning(model, images, clean_accuracy):
+        logging.getLogger("tabor").warning("%s", wrong)  # before the work, so that it can be stopped
+        cautions.insert(0, wrong)
     journal = None if out is None else Journal(Path(out), fingerprint(model, images, answers, record, seed))
     seen = _examine(classifier, (search, confirm), targets, chosen, settings, seed, journal, on_progress)
     decision = seen.decide(chosen)
@@ -107,7 +113,7 @@ def scan(
         data=described(images),
         clean_accuracy=clean_accuracy,
         timing=timing(classifier, time.monotonic() - began),
-        warnings=tuple(warnings_about(clean_accuracy, images, targets, classifier.num_classes)),
+        warnings=tuple(cautions),
         classes=tuple(findings(seen.candidates, seen.evidence, seen.scores, decision, seen.suspects, images)),
         triggers={c.target: c.trigger.to("cpu") for c in seen.candidates},
         patches=seen.patches(flagged),
@@ -128,7 +134,7 @@ def _check_size(model: nn.Module, images: ImageSet) -> None:
     if not isinstance(model, LoadedModel) or tuple(images.images.shape[1:]) == model.architecture.image_shape:
         return
     wanted, got = model.architecture.image_shape, tuple(images.images.shape[1:])
-    way_out = "they differ in channels" if wanted[0] != got[0] else f"resize them with --size {wanted[1]}"
+    way_out = "they differ in channels" if wanted[0] != got[0] else f"resize them with --size {wanted[1]}x{wanted[2]}"
     raise DataError(
         f"the model takes images of {_shape(wanted)} (channels×height×width), the data has {_shape(got)}; {way_out}"
     )

@@ -1,0 +1,69 @@
+"""A model that is wrong about the clean images: the warning, and the preprocessing that it names."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tabor.data import ImageSet
+from tabor.models import Architecture, LoadedModel
+from tabor.models.parts import Parts
+from tabor.models.pixels import prepared
+from tabor.sanity import COMMON, accuracy_warning
+
+CLASSES = 6
+
+
+class _Nearest(nn.Module):
+    """Knows one image a class by heart, as preprocessed; what is none of them is of the class after the last."""
+
+    def __init__(self, known: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("known", known)
+
+    def forward(self, images: Tensor) -> Tensor:
+        far = (images[:, None] - self.get_buffer("known")).flatten(2).norm(dim=2)
+        return -torch.cat([far, torch.full((len(images), 1), 1e-3)], 1)
+
+
+def _images() -> ImageSet:
+    generator = torch.Generator().manual_seed(0)
+    pictures = torch.rand(CLASSES, 3, 4, 4, generator=generator) ** 3
+    return ImageSet(pictures, torch.arange(CLASSES), ())
+
+
+def _model(trained_with: dict[str, Any], used_with: dict[str, Any]) -> LoadedModel:
+    plain = Architecture(name="x", num_classes=CLASSES + 1, size=(4, 4))
+    known = prepared(nn.Identity(), dataclasses.replace(plain, **trained_with))(_images().images)
+    return LoadedModel(Parts(_Nearest(known), dataclasses.replace(plain, **used_with)), "m", "0")
+
+
+@pytest.mark.parametrize("options", [o for o in COMMON if "--range" in o or "--mean" in o])
+def test_the_right_preprocessing_is_named(options: str) -> None:
+    wrong: dict[str, Any] = {"value_range": (5.0, 6.0)}
+    told = accuracy_warning(_model(COMMON[options], wrong), _images(), 0.1)
+    assert told is not None
+    assert told.endswith(f"; with {options} it would be right on 100%")
+
+
+def test_a_preprocessing_too_many_is_named() -> None:
+    told = accuracy_warning(_model({}, {"value_range": (0.0, 255.0)}), _images(), 0.1)
+    assert told is not None
+    assert "with no --mean, --std, --bgr and --range it would be right on 100%" in told
+
+
+def test_nothing_is_named_where_nothing_helps() -> None:
+    images = _images()
+    strange = dataclasses.replace(images, labels=(images.labels + 1) % CLASSES)
+    told = accuracy_warning(_model({}, {}), strange, 0.0)
+    assert told is not None
+    assert told.endswith("the verdict means little")
+    assert accuracy_warning(nn.Identity(), images, 0.2) is not None
+
+
+def test_nothing_is_said_of_a_model_that_is_right() -> None:
+    assert accuracy_warning(_model({}, {}), _images(), 0.5) is None
