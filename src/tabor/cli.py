@@ -15,8 +15,8 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from tabor import cli_models, options
-from tabor.console import log, show, show_json
+from tabor import cli_models, cli_trojai, options
+from tabor.console import log, log_alarm, show, show_json
 from tabor.errors import TaborError, one_line
 from tabor.options import ExitCode
 
@@ -37,6 +37,7 @@ app = typer.Typer(
     epilog="Exit codes: 0 no trigger found, 1 backdoor found, 2 it could not be done, 3 undecided, 4 wrong usage.",
 )
 app.command()(cli_models.train)
+app.command()(cli_trojai.trojai)
 app.add_typer(cli_models.infect_app, name="infect")
 app.add_typer(cli_models.zoo_app, name="zoo")
 
@@ -77,6 +78,8 @@ def scan(
     seed: options.Seed = 0,
     out: options.Run = None,
     skip_bad_images: options.SkipBad = False,
+    allow_torchscript: options.AllowTorchScript = False,
+    trust_code: options.TrustCode = False,
     json_only: options.Json = False,
 ) -> int:
     """Search a classifier for a planted trigger, class by class, and say whether one stands out."""
@@ -107,6 +110,9 @@ def scan(
         std=options.numbers("--std", std, channels),
         bgr=bgr or None,
         value_range=options.value_range(value_range),
+        allow_torchscript=allow_torchscript,
+        trust_code=trust_code,
+        on_code=log_alarm,
     )
     with live("scanning") as on_progress:
         result = run_scan(

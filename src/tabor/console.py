@@ -15,6 +15,11 @@ def log(message: str) -> None:
     Console(stderr=True).print(Text(message), soft_wrap=True)
 
 
+def log_alarm(message: str) -> None:
+    """Writes a line to standard error, in red."""
+    Console(stderr=True).print(Text(message, style="bold red"), soft_wrap=True)
+
+
 def show(what: RenderableType) -> None:
     """Writes a result to standard output."""
     Console().print(what, soft_wrap=isinstance(what, Text))

@@ -59,7 +59,8 @@ Size = Annotated[
 ]
 SkipBad = Annotated[bool, typer.Option("--skip-bad-images", help="Leave out images that cannot be read.")]
 Arch = Annotated[
-    str | None, typer.Option("--arch", help="tabor:NAME, timm:NAME or torchvision:NAME; files from tabor carry it.")
+    str | None,
+    typer.Option("--arch", help="tabor:NAME, timm:NAME, torchvision:NAME or FILE.py:FUNC; files from tabor carry it."),
 ]
 NumClasses = Annotated[int | None, typer.Option("--num-classes", min=2, help="Default: seen in the weights.")]
 Numbers = Annotated[str | None, typer.Option(help="As the network was trained with: 0.5 or 0.49,0.46,0.41.")]
@@ -77,6 +78,10 @@ Run = Annotated[
     typer.Option("--out", help="Folder for result, triggers, pictures and report; an interrupted scan goes on."),
 ]
 ModelOut = Annotated[Path, typer.Option("--out", help="The model file to write (.safetensors).")]
+AllowTorchScript = Annotated[bool, typer.Option("--allow-torchscript", help="Run a TorchScript file, which is code.")]
+TrustCode = Annotated[
+    bool, typer.Option("--trust-code", help="Run what the model file calls, or the Python file of --arch FILE.py:FUNC.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result alone, as JSON.")]
 Epochs = Annotated[int | None, typer.Option("--epochs", min=1, help="Passes over the training images.")]
 Targets = Annotated[list[int], typer.Option("--target", help="The class a trigger sends images to; repeatable.")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -105,9 +106,12 @@ def _timm(name: str, architecture: Architecture) -> nn.Module:
 
     if name not in timm.list_models():
         raise ModelError(f"timm has no model {one_line(name)}{_close_to(name, timm.list_models())}")
+    # Transformers with an embedding of places are built for one size of image.
+    known = timm.get_pretrained_cfg(name)
+    sized: dict[str, Any] = {"img_size": architecture.size} if known is not None and known.fixed_input_size else {}
     try:
         network: nn.Module = timm.create_model(
-            name, pretrained=False, num_classes=architecture.num_classes, in_chans=architecture.channels
+            name, pretrained=False, num_classes=architecture.num_classes, in_chans=architecture.channels, **sized
         )
     except (TypeError, ValueError, RuntimeError) as error:
         raise ModelError(f"timm cannot build {one_line(name)} so: {one_line(error)}") from None

@@ -26,6 +26,17 @@ HARMLESS = ("torch.", "collections.OrderedDict")
 
 CONVERT = 'whoever trusts it can convert it: safetensors.torch.save_file(model.state_dict(), "model.safetensors")'
 
+WAYS_OUT = {
+    Kind.CHECKPOINT: f"{CONVERT}, or let it run: --trust-code (trust_code=True)",
+    Kind.OLD_CHECKPOINT: f"{CONVERT}, or let it run: --trust-code (trust_code=True)",
+    Kind.TORCHSCRIPT: "whoever trusts it can let it run: --allow-torchscript (allow_torchscript=True)",
+}
+"""What can be done with a file that is refused; else `CONVERT`."""
+
+
+class NeedsCodeError(ModelError):
+    """A checkpoint holds more than data, so reading it would run something."""
+
 
 def read_checkpoint(path: Path, kind: Kind) -> dict[str, Tensor]:
     """Returns the weights by name, freed of what training scripts wrap them in.
@@ -33,16 +44,26 @@ def read_checkpoint(path: Path, kind: Kind) -> dict[str, Tensor]:
     Only `torch.load(weights_only=True)` reads the file, which builds tensors and plain values and calls nothing else.
 
     Raises:
-        ModelError: the file needs more than that, is damaged, or holds no weights.
+        NeedsCodeError: the file needs more than that.
+        ModelError: it is damaged, or holds no weights.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             loaded = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
-        raise ModelError(refusal(path, kind)) from None
+        raise NeedsCodeError(refusal(path, kind)) from None
     except Exception as error:  # noqa: BLE001 (a damaged file may break the reader anywhere)
         raise ModelError(f"{one_line(path)} is {kind.value}, damaged ({one_line(error, 120)})") from None
+    return weights_in(loaded, path)
+
+
+def weights_in(loaded: object, path: Path) -> dict[str, Tensor]:
+    """Returns the weights by name in what a checkpoint was found to hold.
+
+    Raises:
+        ModelError: it holds none, or such as no network here has.
+    """
     weights = _find_weights(loaded)
     if not weights:
         raise ModelError(f"{one_line(path)} holds no weights, neither at the top nor under {', '.join(NESTED_UNDER)}")
@@ -53,10 +74,15 @@ def read_checkpoint(path: Path, kind: Kind) -> dict[str, Tensor]:
 
 def refusal(path: Path, kind: Kind) -> str:
     """Returns why a file that holds more than data is not read, naming what it would have called."""
+    told = called_by(path, kind)
+    why = f"that would call {told}" if told else "which can run code"
+    return f"{one_line(path)} is {kind.value} {why}, so it is not opened; {WAYS_OUT.get(kind, CONVERT)}"
+
+
+def called_by(path: Path, kind: Kind) -> str:
+    """Returns the first few of the names that a file would call, beside those that build tensors."""
     wanted = [name for name in globals_of(path, kind) if not name.startswith(HARMLESS)]
-    told = ", ".join(one_line(name, 80) for name in wanted[:3]) + (", …" if len(wanted) > 3 else "")
-    why = f"that would call {told}" if wanted else "which can run code"
-    return f"{one_line(path)} is {kind.value} {why}, so it is not opened; {CONVERT}"
+    return ", ".join(one_line(name, 80) for name in wanted[:3]) + (", …" if len(wanted) > 3 else "")
 
 
 def _find_weights(loaded: object) -> dict[str, Tensor]:

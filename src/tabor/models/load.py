@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
 from tabor.errors import ModelError, one_line
 from tabor.files import sha256
 from tabor.models.build import Architecture
-from tabor.models.checkpoint import read_checkpoint, refusal
+from tabor.models.checkpoint import NeedsCodeError, read_checkpoint, refusal
 from tabor.models.content import Kind, identify
 from tabor.models.outputs import as_logits, recognise
-from tabor.models.parts import Given, Parts
+from tabor.models.own_code import fill_own, is_own_code
+from tabor.models.parts import Given, Parts, Trust, nobody
+from tabor.models.pickled import read_pickled
 from tabor.models.pixels import prepared
 from tabor.models.safetensors_file import read_record, read_weights, recorded_architecture
 from tabor.models.state_dict import fill
+from tabor.models.torchscript import read_torchscript
 
 
 class LoadedModel(nn.Module):
@@ -60,6 +64,10 @@ def load_model(
     std: tuple[float, ...] | None = None,
     bgr: bool | None = None,
     value_range: tuple[float, float] | None = None,
+    allow_torchscript: bool = False,
+    trust_code: bool = False,
+    on_code: Callable[[str], None] | None = None,
+    scratch: Path | None = None,
 ) -> LoadedModel:
     """Loads a classifier from a file, whose kind is told by its content.
 
@@ -67,7 +75,8 @@ def load_model(
 
     Args:
         path: the file.
-        arch: "tabor:gtsrb6", "timm:NAME" or "torchvision:NAME", for a file that holds weights alone.
+        arch: "tabor:gtsrb6", "timm:NAME" or "torchvision:NAME", for a file that holds weights alone; where code is
+            trusted also "FILE.py:FUNCTION", a function that builds the network.
         num_classes: number of logits; None: found from the weights' shapes.
         channels: channels of the images, 3 if nobody says.
         size: (H, W) of the images in pixels, (32, 32) if nobody says.
@@ -75,6 +84,10 @@ def load_model(
         std: the standard deviation that goes with it.
         bgr: whether the network takes blue, green, red.
         value_range: what the network calls black and white, before the normalisation; (0, 1) if nobody says.
+        allow_torchscript: whether a TorchScript program may be run.
+        trust_code: whether a Python file named by `arch` may be run, and what a pickle calls.
+        on_code: called with what is about to run, in words, before it runs.
+        scratch: folder for files made on the way; None: the system's.
 
     Raises:
         ModelError: no such file, a kind of file that is not read, a file that could run code, an unknown architecture,
@@ -90,6 +103,7 @@ def load_model(
         std=std,
         bgr=bgr,
         value_range=value_range,
+        trust=Trust(torchscript=allow_torchscript, code=trust_code, tell=on_code or nobody, scratch=scratch),
     )
     parts = READERS[_readable(path)](path, given)
     return LoadedModel(parts, path.name, sha256(path))
@@ -107,17 +121,29 @@ def find_architecture(path: str | Path) -> Architecture | None:
 
 def _from_safetensors(path: Path, given: Given) -> Parts:
     record = read_record(path) if given.arch is None else {}
-    return fill(path, read_weights(path), record, given)
+    return _filled(path, read_weights(path), record, given)
 
 
 def _from_checkpoint(path: Path, given: Given) -> Parts:
-    return fill(path, read_checkpoint(path, identify(path)), {}, given)
+    kind, record = identify(path), dict[str, Any]()
+    try:
+        weights = read_checkpoint(path, kind)
+    except NeedsCodeError:
+        if not given.trust.code:
+            raise
+        weights, record = read_pickled(path, kind, given)
+    return _filled(path, weights, record, given)
+
+
+def _filled(path: Path, weights: Mapping[str, Tensor], record: Mapping[str, Any], given: Given) -> Parts:
+    return fill_own(weights, given) if is_own_code(given.arch) else fill(path, weights, record, given)
 
 
 READERS: dict[Kind, Callable[[Path, Given], Parts]] = {
     Kind.SAFETENSORS: _from_safetensors,
     Kind.CHECKPOINT: _from_checkpoint,
     Kind.OLD_CHECKPOINT: _from_checkpoint,
+    Kind.TORCHSCRIPT: read_torchscript,
 }
 """How each kind of file is read."""
 
@@ -126,6 +152,6 @@ def _readable(path: Path) -> Kind:
     kind = identify(path)
     if kind in READERS:
         return kind
-    if kind in (Kind.PICKLE, Kind.TORCHSCRIPT, Kind.PACKAGE, Kind.EXPORTED, Kind.KERAS, Kind.HDF5):
+    if kind in (Kind.PICKLE, Kind.PACKAGE, Kind.EXPORTED, Kind.KERAS, Kind.HDF5):
         raise ModelError(refusal(path, kind))
     raise ModelError(f"{one_line(path)} is {kind.value}; tabor reads safetensors files and state dicts of torch.save")

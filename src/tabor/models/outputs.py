@@ -38,9 +38,23 @@ class Logarithm(nn.Module):
         return answer.float().clamp_min(SMALLEST).log()
 
 
-@torch.no_grad()
 def recognise(model: nn.Module, image_shape: tuple[int, int, int]) -> Output:
     """Returns what the outputs are, from the answers to random images of shape (C, H, W).
+
+    Raises:
+        ModelError: the model fails on them, or does not return (N, classes).
+    """
+    answers = probe(model, image_shape).double()
+    if bool((answers >= 0).all()) and _sum_to_one(answers):
+        return Output.PROBABILITIES
+    if bool((answers <= CLOSE).all()) and _sum_to_one(answers.exp()):
+        return Output.LOG_PROBABILITIES
+    return Output.LOGITS
+
+
+@torch.no_grad()
+def probe(model: nn.Module, image_shape: tuple[int, int, int]) -> Tensor:
+    """Returns the answers (N, classes) to a few random images of shape (C, H, W).
 
     Raises:
         ModelError: the model fails on them, or does not return (N, classes).
@@ -57,12 +71,7 @@ def recognise(model: nn.Module, image_shape: tuple[int, int, int]) -> Output:
     if not isinstance(answers, Tensor) or answers.ndim != 2 or len(answers) != PROBES:
         got = tuple(answers.shape) if isinstance(answers, Tensor) else type(answers).__name__
         raise ModelError(f"a classifier returns (N, classes), for {PROBES} images this model returned {got}")
-    answers = answers.double()
-    if bool((answers >= 0).all()) and _sum_to_one(answers):
-        return Output.PROBABILITIES
-    if bool((answers <= CLOSE).all()) and _sum_to_one(answers.exp()):
-        return Output.LOG_PROBABILITIES
-    return Output.LOGITS
+    return answers
 
 
 def as_logits(model: nn.Module, output: Output) -> nn.Module:

@@ -2,13 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from tabor.models.build import Architecture
+
+
+def nobody(what: str) -> None:
+    """Tells nobody."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trust:
+    """Which code of others the caller lets run.
+
+    Attributes:
+        torchscript: programs in TorchScript files.
+        code: a Python file that builds the network, and pickles that call what they name.
+        tell: called with what is about to run, in words, before it runs.
+        scratch: folder for files made on the way; None: the system's.
+    """
+
+    torchscript: bool = False
+    code: bool = False
+    tell: Callable[[str], None] = nobody
+    scratch: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +45,7 @@ class Given:
         mean, std: per-channel normalisation that the network was trained with.
         bgr: whether the network takes its channels as blue, green, red.
         value_range: what the network calls black and white, before the normalisation, for example (0, 255).
+        trust: which code of others may run.
     """
 
     arch: str | None = None
@@ -33,11 +56,13 @@ class Given:
     std: tuple[float, ...] | None = None
     bgr: bool | None = None
     value_range: tuple[float, float] | None = None
+    trust: Trust = field(default_factory=Trust)
 
     def changes(self) -> dict[str, Any]:
         """Returns what is said, by the names of `Architecture`'s fields."""
         said = {name: value for name, value in vars(self).items() if value is not None}
-        said.pop("arch", None)
+        for about_the_file in ("arch", "trust"):
+            said.pop(about_the_file, None)
         return said
 
 
