@@ -6,6 +6,7 @@ import copy
 import hashlib
 import json
 import socket
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -227,7 +228,7 @@ def test_a_folder_with_the_name_of_its_network_given(tmp_path: Path) -> None:
 def test_timm_folders_do_not_need_transformers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     timm.models.save_for_hf(timm.create_model("resnet10t", num_classes=4), tmp_path / "timm", safe_serialization=True)
     folder = write_folder(tmp_path / "resnet", transformers_network("resnet"))
-    monkeypatch.setitem(__import__("sys").modules, "transformers", None)
+    monkeypatch.setitem(sys.modules, "transformers", None)
     assert load_model(tmp_path / "timm", size=(32, 32)).architecture.num_classes == 4
     with pytest.raises(ModelError, match=r"needs transformers: pip install 'tabor\[hub\]'"):
         load_model(folder)

@@ -12,7 +12,7 @@ from torch.nn.modules.module import register_module_module_registration_hook
 
 from tabor.errors import ModelError
 
-MOST_MODULES = 20_000
+MOST_MODULES = 10_000
 """The deepest networks in use have 4,000."""
 
 

@@ -16,7 +16,15 @@ from tabor.models.state_dict import Builder
 from tabor.models.untrusted_json import LARGEST_NUMBER, is_setting
 
 SIZES = ["img_size", "in_chans", "num_classes", "patch_size", "window_size", "embed_dim", "depth", "num_heads"]
-SWITCHES = ["class_token", "no_embed_class", "dynamic_img_size", "dynamic_img_pad", "strict_img_size", "pre_norm", "reg_tokens"]
+SWITCHES = [
+    "class_token",
+    "no_embed_class",
+    "dynamic_img_size",
+    "dynamic_img_pad",
+    "strict_img_size",
+    "pre_norm",
+    "reg_tokens",
+]
 PARTS = ["global_pool", "fc_norm", "final_norm", "qkv_bias", "qk_norm", "init_values", "act_layer", "norm_layer"]
 RATES = ["mlp_ratio", "drop_rate", "pos_drop_rate", "proj_drop_rate", "attn_drop_rate", "drop_path_rate"]
 
@@ -38,8 +46,9 @@ def timm_architecture(said: Mapping[str, Any], folder: Path, given: Given) -> tu
     shape = data.get("input_size")
     if not isinstance(shape, list) or len(shape) != 3:
         raise ModelError(f"{one_line(path)} has no input_size (channels, height, width)")
-    channels = given.channels or arguments.pop("in_chans", shape[0])
-    size = arguments.pop("img_size", None) or shape[1:]
+    recorded = arguments.pop("in_chans", shape[0])
+    channels = given.channels or recorded
+    size = arguments.get("img_size") or shape[1:]
     if type(channels) is not int or not 0 < channels <= LARGEST_NUMBER:
         raise ModelError(f"{one_line(path)} has {one_line(channels, 80)} channels, which makes no sense")
     num_classes = said.get("num_classes", data.get("num_classes"))

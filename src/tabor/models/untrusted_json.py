@@ -11,8 +11,8 @@ from tabor.errors import ModelError, one_line
 LARGEST_FILE = 16 * 2**20
 """Bytes.  The names of 21,843 classes need less than two million."""
 
-LARGEST_NUMBER = 2**20
-"""Of a setting that sizes a network: no layer is as wide, and nothing has as many."""
+LARGEST_NUMBER = 2**18
+"""Of a setting that sizes a network: no layer is as wide, and no classifier has as many classes."""
 
 LONGEST_LIST = 1000
 LONGEST_TEXT = 200
