@@ -57,7 +57,7 @@ def transformers_network(family: str, **changes: Any) -> Any:
         torch.manual_seed(0)
         network = AutoModelForImageClassification.from_config(config).eval()
         for module in network.modules():
-            if isinstance(module, nn.BatchNorm2d):
+            if isinstance(module, nn.BatchNorm2d) and module.running_mean is not None:
                 torch.nn.init.uniform_(module.running_mean, -0.1, 0.1)
     return network
 

@@ -38,7 +38,7 @@ def honest(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def honest_timm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that nothing is wrong with, of timm."""
     folder = tmp_path_factory.mktemp("timm")
-    timm.models.save_for_hf(timm.create_model("resnet10t", num_classes=4), folder, safe_serialization=True)
+    timm.models.save_for_hf(timm.create_model("resnet10t", num_classes=4), str(folder), safe_serialization=True)
     return folder
 
 
@@ -89,7 +89,7 @@ def own_code(folder: Path) -> None:
     edit(folder, "config.json", auto_map=auto, trust_remote_code=True)
 
 
-def sharded(*names: str, link: bool = False) -> Change:
+def sharded(*names: str) -> Change:
     def apply(folder: Path) -> None:
         no_weights(folder)
         index = {"weight_map": {str(number): name for number, name in enumerate(names)}}
@@ -210,7 +210,7 @@ HOSTILE: dict[str, tuple[Change, str]] = {
     "shards of no name": (sharded(), "does not say which file"),
     "shards that repeat each other": (twice, "two files .* hold classifier"),
     "index that is no JSON": (
-        lambda folder: (no_weights(folder), text("model.safetensors.index.json", "[")(folder)),
+        lambda folder: (folder / "model.safetensors").rename(folder / "model.safetensors.index.json"),
         "is no JSON",
     ),
     "weights are a link outside": (linked("model.safetensors"), "link to a file outside"),

@@ -55,7 +55,8 @@ def test_logits_and_gradients_are_those_of_transformers(family: str, tmp_path: P
     wanted = network(pixel_values=normalised(images, (0.5, 0.4, 0.3), (0.2, 0.25, 0.3))).logits
     assert torch.allclose(answers, wanted, atol=1e-5)
     assert answers.std() > 0
-    assert torch.allclose(*(torch.autograd.grad(out[:, 1].sum(), images)[0] for out in (answers, wanted)), atol=1e-5)
+    ours, theirs = (torch.autograd.grad(out[:, 1].sum(), images)[0] for out in (answers, wanted))
+    assert torch.allclose(ours, theirs, atol=1e-5)
     assert loaded.architecture == Architecture(
         name=f"transformers:{family}", num_classes=3, size=(32, 32), mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3)
     )
@@ -205,7 +206,7 @@ def test_folders_of_timm(name: str, built: dict[str, Any], legacy: bool, tmp_pat
         network = timm.create_model(name, num_classes=4, **built).eval()
     channels, size = built.get("in_chans", 3), built.get("img_size", (64, 64))
     used = {"input_size": (channels, *size), "mean": (0.1, 0.2, 0.3)[:channels], "std": (0.4, 0.5, 0.6)[:channels]}
-    timm.models.save_for_hf(network, tmp_path, safe_serialization="both", data_config=used)
+    timm.models.save_for_hf(network, str(tmp_path), safe_serialization="both", data_config=used)
     said = json.loads((tmp_path / "config.json").read_text())
     if legacy:
         data = said.pop("pretrained_cfg")
@@ -218,7 +219,7 @@ def test_folders_of_timm(name: str, built: dict[str, Any], legacy: bool, tmp_pat
 
 def test_a_folder_with_the_name_of_its_network_given(tmp_path: Path) -> None:
     network = timm.create_model("resnet10t", num_classes=4)
-    timm.models.save_for_hf(network, tmp_path, safe_serialization=True)
+    timm.models.save_for_hf(network, str(tmp_path), safe_serialization=True)
     edit(tmp_path, "config.json", model_args={"checkpoint_path": "weights.bin"})
     with pytest.raises(ModelError, match=r"with checkpoint_path, which is not read; give --arch timm:NAME"):
         load_model(tmp_path)
@@ -226,7 +227,9 @@ def test_a_folder_with_the_name_of_its_network_given(tmp_path: Path) -> None:
 
 
 def test_timm_folders_do_not_need_transformers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    timm.models.save_for_hf(timm.create_model("resnet10t", num_classes=4), tmp_path / "timm", safe_serialization=True)
+    timm.models.save_for_hf(
+        timm.create_model("resnet10t", num_classes=4), str(tmp_path / "timm"), safe_serialization=True
+    )
     folder = write_folder(tmp_path / "resnet", transformers_network("resnet"))
     monkeypatch.setitem(sys.modules, "transformers", None)
     assert load_model(tmp_path / "timm", size=(32, 32)).architecture.num_classes == 4

@@ -138,8 +138,21 @@ def _torchvision(name: str, architecture: Architecture) -> nn.Module:
         )
     if architecture.channels != 3:
         raise ModelError(f"torchvision's networks take 3 channels, the images have {architecture.channels}")
-    network: nn.Module = models.get_model(name, weights=None, num_classes=architecture.num_classes)
+    settings = _torchvision_settings(name, architecture.size)
+    try:
+        network: nn.Module = models.get_model(name, weights=None, num_classes=architecture.num_classes, **settings)
+    except (ValueError, AssertionError) as error:
+        raise ModelError(f"torchvision cannot build {one_line(name)} so: {one_line(error)}") from None
     return network
+
+
+def _torchvision_settings(name: str, size: tuple[int, int]) -> dict[str, Any]:
+    """What some of torchvision's networks have to be told."""
+    if name.startswith("vit_"):
+        if size[0] != size[1]:
+            raise ModelError(f"torchvision's {one_line(name)} takes square images, not {size[0]}×{size[1]}")
+        return {"image_size": size[0]}
+    return {"init_weights": True} if name in ("inception_v3", "googlenet") else {}  # silent, they warn
 
 
 def _close_to(name: str, known: list[str]) -> str:
