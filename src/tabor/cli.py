@@ -89,7 +89,7 @@ def scan(
     from tabor.report import write_run
     from tabor.scanning import scan as run_scan
 
-    known = find_architecture(model) if arch is None else None
+    known = find_architecture(model, arch=arch, size=size)
     clean = load_images(
         data,
         size=size or (known.size if known else None),

@@ -42,7 +42,11 @@ class ExitCode(enum.IntEnum):
 
 
 Model = Annotated[
-    Path, typer.Argument(help="A state dict: a safetensors file or a checkpoint of torch.save.", show_default=False)
+    Path,
+    typer.Argument(
+        help="A safetensors file, a checkpoint of torch.save, a Hugging Face folder, or hub:USER/NAME.",
+        show_default=False,
+    ),
 ]
 Data = Annotated[str, typer.Option("--data", help="Image folder, parquet folder, or the word [b]digits[/b].")]
 Split = Annotated[str | None, typer.Option("--split", help="Which split of the data; default: the test split.")]
@@ -60,7 +64,10 @@ Size = Annotated[
 SkipBad = Annotated[bool, typer.Option("--skip-bad-images", help="Leave out images that cannot be read.")]
 Arch = Annotated[
     str | None,
-    typer.Option("--arch", help="tabor:NAME, timm:NAME, torchvision:NAME or FILE.py:FUNC; files from tabor carry it."),
+    typer.Option(
+        "--arch",
+        help="tabor:NAME, timm:NAME, torchvision:NAME, hub:FOLDER or FILE.py:FUNC; files from tabor carry it.",
+    ),
 ]
 NumClasses = Annotated[int | None, typer.Option("--num-classes", min=2, help="Default: seen in the weights.")]
 Numbers = Annotated[str | None, typer.Option(help="As the network was trained with: 0.5 or 0.49,0.46,0.41.")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,8 +85,12 @@ def _check_normalisation(values: tuple[float, ...], channels: int) -> None:
         raise ModelError("normalisation takes finite numbers")
 
 
-def build(architecture: Architecture) -> nn.Module:
+def build(architecture: Architecture, arguments: Mapping[str, Any] | None = None) -> nn.Module:
     """Returns the network, which takes images as it was trained with.
+
+    Args:
+        architecture: which network.
+        arguments: what else one of timm's is built with; never anything that was not checked.
 
     Raises:
         ModelError: the name is unknown, or the network cannot be built so.
@@ -94,27 +99,33 @@ def build(architecture: Architecture) -> nn.Module:
     if family == "tabor" and name in ARCHITECTURES:
         return ARCHITECTURES[name](architecture.num_classes, architecture.channels, architecture.size)
     if family == "timm" and name:
-        return _timm(name, architecture)
+        return _timm(name, architecture, arguments or {})
     if family == "torchvision" and name:
         return _torchvision(name, architecture)
     ours = ", ".join(f"tabor:{key}" for key in ARCHITECTURES)
     raise ModelError(f"unknown architecture {one_line(architecture.name)}; use {ours}, timm:NAME or torchvision:NAME")
 
 
-def _timm(name: str, architecture: Architecture) -> nn.Module:
+def _timm(name: str, architecture: Architecture, arguments: Mapping[str, Any]) -> nn.Module:
     import timm
 
     if name not in timm.list_models():
         raise ModelError(f"timm has no model {one_line(name)}{_close_to(name, timm.list_models())}")
-    # Transformers with an embedding of places are built for one size of image.
-    known = timm.get_pretrained_cfg(name)
-    sized: dict[str, Any] = {"img_size": architecture.size} if known is not None and known.fixed_input_size else {}
+    # Transformers and the like are made for images of one size; the others do not take one.
+    known = timm.get_pretrained_cfg(name, allow_unregistered=True)
+    sized = {"img_size": architecture.size} if known is not None and known.fixed_input_size else {}
     try:
         network: nn.Module = timm.create_model(
-            name, pretrained=False, num_classes=architecture.num_classes, in_chans=architecture.channels, **sized
+            name,
+            pretrained=False,
+            num_classes=architecture.num_classes,
+            in_chans=architecture.channels,
+            **(dict(arguments) | sized),
         )
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ModelError(f"timm cannot build {one_line(name)} so: {one_line(error)}") from None
+    except Exception as error:  # noqa: BLE001 (some assert, some divide by zero: each network has its own limits)
+        reason = one_line(error) or type(error).__name__
+        size = "×".join(str(edge) for edge in architecture.size)
+        raise ModelError(f"timm cannot build {one_line(name)} so, for images of {size}: {reason}") from None
     return network
 
 
@@ -127,8 +138,21 @@ def _torchvision(name: str, architecture: Architecture) -> nn.Module:
         )
     if architecture.channels != 3:
         raise ModelError(f"torchvision's networks take 3 channels, the images have {architecture.channels}")
-    network: nn.Module = models.get_model(name, weights=None, num_classes=architecture.num_classes)
+    settings = _torchvision_settings(name, architecture.size)
+    try:
+        network: nn.Module = models.get_model(name, weights=None, num_classes=architecture.num_classes, **settings)
+    except (ValueError, AssertionError) as error:
+        raise ModelError(f"torchvision cannot build {one_line(name)} so: {one_line(error)}") from None
     return network
+
+
+def _torchvision_settings(name: str, size: tuple[int, int]) -> dict[str, Any]:
+    """What some of torchvision's networks have to be told."""
+    if name.startswith("vit_"):
+        if size[0] != size[1]:
+            raise ModelError(f"torchvision's {one_line(name)} takes square images, not {size[0]}×{size[1]}")
+        return {"image_size": size[0]}
+    return {"init_weights": True} if name in ("inception_v3", "googlenet") else {}  # silent, they warn
 
 
 def _close_to(name: str, known: list[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickletools
 import struct
 import zipfile
@@ -40,6 +41,7 @@ class Kind(StrEnum):
     HDF5 = "an HDF5 file (Keras writes those)"
     NUMPY = "a NumPy file"
     PICKLE = "a pickle"
+    HUGGINGFACE = "a Hugging Face folder"
     UNKNOWN = "a file of no known kind"
 
 
@@ -57,6 +59,8 @@ def identify(path: Path) -> Kind:
     Raises:
         ModelError: there is no such file, it cannot be read, or it is an archive made to do harm.
     """
+    if os.path.isdir(path):  # unlike Path.is_dir, also False where the name is unusable
+        return _folder_kind(path)
     try:
         if not path.is_file():  # a pipe would be waited for
             raise FileNotFoundError
@@ -73,6 +77,12 @@ def identify(path: Path) -> Kind:
         if head.startswith(signature):
             return kind
     return Kind.UNKNOWN
+
+
+def _folder_kind(path: Path) -> Kind:
+    if not os.path.isfile(path / "config.json"):
+        raise ModelError(f"there is no model file {one_line(path)}: it is a folder without a config.json")
+    return Kind.HUGGINGFACE
 
 
 def _archive_kind(path: Path) -> Kind:

@@ -9,17 +9,18 @@ from typing import Any
 from torch import Tensor, nn
 
 from tabor.errors import ModelError, one_line
-from tabor.files import sha256
 from tabor.models.build import Architecture
 from tabor.models.checkpoint import NeedsCodeError, read_checkpoint, refusal
 from tabor.models.content import Kind, identify
+from tabor.models.folder import fingerprint
+from tabor.models.hub import located
+from tabor.models.huggingface import describe, described, fill_any, is_hub, read_folder
 from tabor.models.outputs import as_logits, recognise
 from tabor.models.own_code import fill_own, is_own_code
 from tabor.models.parts import Given, Parts, Trust, nobody
 from tabor.models.pickled import read_pickled
 from tabor.models.pixels import prepared
 from tabor.models.safetensors_file import read_record, read_weights, recorded_architecture
-from tabor.models.state_dict import fill
 from tabor.models.torchscript import read_torchscript
 
 
@@ -30,8 +31,8 @@ class LoadedModel(nn.Module):
         architecture: what it is, and what stands before it.
         network: the part that holds the file's weights, without preprocessing.
         output: what the network returns by itself.
-        source: the file's name.
-        sha256: of the file's bytes.
+        source: the file's name, or "hub:USER/NAME@COMMIT".
+        sha256: of the file's bytes; of a folder's, those of its weights.
         record: what the file says about itself (clean accuracy, true triggers); never trusted for a verdict.
     """
 
@@ -74,8 +75,9 @@ def load_model(
     What is given overrides what the file's own record says; a file that `tabor` wrote needs nothing but its path.
 
     Args:
-        path: the file.
-        arch: "tabor:gtsrb6", "timm:NAME" or "torchvision:NAME", for a file that holds weights alone; where code is
+        path: the file, a Hugging Face folder, or "hub:USER/NAME" for one that is fetched, "@REVISION" behind it or not.
+        arch: "tabor:gtsrb6", "timm:NAME" or "torchvision:NAME", for a file that holds weights alone; "hub:FOLDER" or
+            "hub:USER/NAME" for the network and the preprocessing of that one, with the weights of this; where code is
             trusted also "FILE.py:FUNCTION", a function that builds the network.
         num_classes: number of logits; None: found from the weights' shapes.
         channels: channels of the images, 3 if nobody says.
@@ -93,7 +95,7 @@ def load_model(
         ModelError: no such file, a kind of file that is not read, a file that could run code, an unknown architecture,
             or weights that do not fit it.
     """
-    path = Path(path)
+    path, source = located(path)
     given = Given(
         arch=arch,
         num_classes=num_classes,
@@ -106,17 +108,24 @@ def load_model(
         trust=Trust(torchscript=allow_torchscript, code=trust_code, tell=on_code or nobody, scratch=scratch),
     )
     parts = READERS[_readable(path)](path, given)
-    return LoadedModel(parts, path.name, sha256(path))
+    return LoadedModel(parts, source, fingerprint(path))
 
 
-def find_architecture(path: str | Path) -> Architecture | None:
-    """Returns the architecture that a file says it has, or None; reads no weights.
+def find_architecture(
+    path: str | Path, *, arch: str | None = None, size: tuple[int, int] | None = None
+) -> Architecture | None:
+    """Returns the architecture that the file, or "hub:…" as `arch`, says the model has, or None; reads no weights.
 
     Raises:
         ModelError: no such file, a kind of file that is not read, or a record that makes no sense.
     """
-    path = Path(path)
-    return recorded_architecture(read_record(path), path) if _readable(path) is Kind.SAFETENSORS else None
+    if arch is not None:
+        return described(arch, Given(size=size)).architecture if is_hub(arch) else None
+    path, _ = located(path, weights=False)
+    kind = _readable(path)
+    if kind is Kind.HUGGINGFACE:
+        return describe(path, Given(size=size)).architecture
+    return recorded_architecture(read_record(path), path) if kind is Kind.SAFETENSORS else None
 
 
 def _from_safetensors(path: Path, given: Given) -> Parts:
@@ -136,7 +145,7 @@ def _from_checkpoint(path: Path, given: Given) -> Parts:
 
 
 def _filled(path: Path, weights: Mapping[str, Tensor], record: Mapping[str, Any], given: Given) -> Parts:
-    return fill_own(weights, given) if is_own_code(given.arch) else fill(path, weights, record, given)
+    return fill_own(weights, given) if is_own_code(given.arch) else fill_any(path, weights, record, given)
 
 
 READERS: dict[Kind, Callable[[Path, Given], Parts]] = {
@@ -144,6 +153,7 @@ READERS: dict[Kind, Callable[[Path, Given], Parts]] = {
     Kind.CHECKPOINT: _from_checkpoint,
     Kind.OLD_CHECKPOINT: _from_checkpoint,
     Kind.TORCHSCRIPT: read_torchscript,
+    Kind.HUGGINGFACE: read_folder,
 }
 """How each kind of file is read."""
 
@@ -154,4 +164,7 @@ def _readable(path: Path) -> Kind:
         return kind
     if kind in (Kind.PICKLE, Kind.PACKAGE, Kind.EXPORTED, Kind.KERAS, Kind.HDF5):
         raise ModelError(refusal(path, kind))
-    raise ModelError(f"{one_line(path)} is {kind.value}; tabor reads safetensors files and state dicts of torch.save")
+    raise ModelError(
+        f"{one_line(path)} is {kind.value}; tabor reads safetensors files, state dicts of torch.save and "
+        f"Hugging Face folders"
+    )

@@ -85,7 +85,7 @@ def recorded_architecture(record: Mapping[str, Any], path: Path) -> Architecture
             if fields.get(name) is not None:
                 fields[name] = tuple(fields[name])
         return Architecture(**fields)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ModelError(
             f"{one_line(path)} records an architecture that makes no sense ({one_line(error, 120)}); give --arch"
         ) from None

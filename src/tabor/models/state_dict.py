@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from tabor.errors import ModelError, one_line
 from tabor.models.build import Architecture, build
 from tabor.models.parts import Given, Parts
 from tabor.models.safetensors_file import recorded_architecture
+from tabor.models.skeleton import without_memory
 
 PROBE_CLASSES = 1009
 """A class count that no layer width of a real network equals, to see which dimensions depend on it."""
@@ -85,7 +85,7 @@ def _count_classes(probe: Architecture, weights: Mapping[str, Tensor], builder: 
 def _skeleton(architecture: Architecture, builder: Builder) -> Mapping[str, Tensor]:
     """The names and shapes of a network's weights, without the weights."""
     try:
-        with torch.device("meta"):
+        with without_memory():
             network = builder(architecture)
     except (RuntimeError, OverflowError, TypeError) as error:
         raise ModelError(f"{one_line(architecture.name)} cannot be built so: {one_line(error, 120)}") from None
@@ -101,6 +101,21 @@ def _check_fit(expected: Mapping[str, Tensor], weights: Mapping[str, Tensor], na
         for key in expected
         if key in weights and weights[key].shape != expected[key].shape
     ]
+    refuse_misfits(name, missing, unknown, misshapen)
+
+
+def refuse_misfits(name: str, missing: list[str], unknown: list[str], misshapen: list[str]) -> None:
+    """Raises where weights do not fit a network.
+
+    Args:
+        name: the network's.
+        missing: names of weights that it needs and the file does not have.
+        unknown: names of weights that the file has besides.
+        misshapen: what is of another shape, as text.
+
+    Raises:
+        ModelError: any of the lists has something in it.
+    """
     faults = [("missing", missing), ("unknown", unknown), ("of another shape", misshapen)]
     told = [f"{len(keys)} {fault} ({_some(keys)})" for fault, keys in faults if keys]
     if told:

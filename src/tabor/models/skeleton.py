@@ -1,0 +1,37 @@
+"""Networks without memory: their modules, and the names and shapes of their weights, to check before any is taken."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+from torch.nn.modules.module import register_module_module_registration_hook
+
+from tabor.errors import ModelError
+
+MOST_MODULES = 10_000
+"""The deepest networks in use have 4,000."""
+
+
+@contextmanager
+def without_memory() -> Iterator[None]:
+    """What is built in this block takes no memory for its weights, and is stopped where it would never end.
+
+    Raises:
+        ModelError: more modules are built than any network has.
+    """
+    number = itertools.count(1)
+
+    def count(module: nn.Module, name: str, submodule: nn.Module | None) -> None:
+        if next(number) > MOST_MODULES:
+            raise ModelError(f"a network of more than {MOST_MODULES:,} layers makes no sense")
+
+    handle = register_module_module_registration_hook(count)
+    try:
+        with torch.device("meta"):
+            yield
+    finally:
+        handle.remove()
