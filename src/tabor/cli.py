@@ -75,6 +75,7 @@ def scan(
     seed: options.Seed = 0,
     out: options.Run = None,
     skip_bad_images: options.SkipBad = False,
+    isolate: options.Isolate = True,
     json_only: options.Json = False,
 ) -> int:
     """Search a classifier for a planted trigger, class by class, and say whether one stands out."""
@@ -103,6 +104,7 @@ def scan(
         size=None if known else (height, width),
         mean=options.numbers("--mean", mean, channels),
         std=options.numbers("--std", std, channels),
+        isolate=isolate,
     )
     with live("scanning") as on_progress:
         result = run_scan(

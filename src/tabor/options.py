@@ -36,6 +36,10 @@ TrainSplit = Annotated[str, typer.Option("--split", help="The split to train on.
 TestSplit = Annotated[str, typer.Option("--test-split", help="The split to test on.")]
 Size = Annotated[int | None, typer.Option("--size", min=1, help="Resize the images to this many pixels, square.")]
 SkipBad = Annotated[bool, typer.Option("--skip-bad-images", help="Leave out images that cannot be read.")]
+Isolate = Annotated[
+    bool,
+    typer.Option("--isolate/--no-isolate", help="Read the model in a process with limits on memory and time first."),
+]
 Arch = Annotated[
     str | None, typer.Option("--arch", help="tabor:NAME, timm:NAME or torchvision:NAME; files from tabor carry it.")
 ]

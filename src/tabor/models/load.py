@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 from torch import Tensor, nn
 
 from tabor.errors import ModelError, one_line
 from tabor.files import sha256
-from tabor.models.build import Architecture
+from tabor.models.build import Architecture, import_family
 from tabor.models.checkpoint import read_checkpoint, refusal
 from tabor.models.content import Kind, identify
+from tabor.models.isolation import check_unchanged, fingerprint, rehearsed
 from tabor.models.outputs import as_logits, recognise
 from tabor.models.parts import Given, Parts
 from tabor.models.pixels import prepared
@@ -60,6 +62,7 @@ def load_model(
     std: tuple[float, ...] | None = None,
     bgr: bool | None = None,
     value_range: tuple[float, float] | None = None,
+    isolate: bool = True,
 ) -> LoadedModel:
     """Loads a classifier from a file, whose kind is told by its content.
 
@@ -75,10 +78,12 @@ def load_model(
         std: the standard deviation that goes with it.
         bgr: whether the network takes blue, green, red.
         value_range: what the network calls black and white, before the normalisation; (0, 1) if nobody says.
+        isolate: read a file of a format with a parser of its own in a process with limits first, which costs seconds;
+            needless for files of one's own making.
 
     Raises:
-        ModelError: no such file, a kind of file that is not read, a file that could run code, an unknown architecture,
-            or weights that do not fit it.
+        ModelError: no such file, a kind of file that is not read, a file that could run code, one that its reader
+            cannot bear, an unknown architecture, or weights that do not fit it.
     """
     path = Path(path)
     given = Given(
@@ -91,8 +96,27 @@ def load_model(
         bgr=bgr,
         value_range=value_range,
     )
-    parts = READERS[_readable(path)](path, given)
-    return LoadedModel(parts, path.name, sha256(path))
+    before, kind = fingerprint(path), _readable(path)
+    with rehearsed(path, given) if isolate and kind not in BOUNDED else nullcontext():
+        import_family(given.arch)  # while the child reads
+    check_unchanged(path, before)
+    parts = READERS[kind](path, given)
+    digest = sha256(path)
+    check_unchanged(path, before)
+    return LoadedModel(parts, path.name, digest)
+
+
+def rehearse(path: Path, given: Given) -> None:
+    """Does what `load_model` does with a file, as far as a stranger's bytes decide how that goes.
+
+    Raises:
+        ModelError: as `load_model`.
+    """
+    kind = _readable(path)
+    if kind in CHECKPOINTS:  # the network that its weights belong to is none of the file's
+        read_checkpoint(path, kind)
+    else:
+        LoadedModel(READERS[kind](path, given), path.name, "")
 
 
 def find_architecture(path: str | Path) -> Architecture | None:
@@ -120,6 +144,11 @@ READERS: dict[Kind, Callable[[Path, Given], Parts]] = {
     Kind.OLD_CHECKPOINT: _from_checkpoint,
 }
 """How each kind of file is read."""
+
+CHECKPOINTS = (Kind.CHECKPOINT, Kind.OLD_CHECKPOINT)
+
+BOUNDED = (Kind.SAFETENSORS,)
+"""Kinds whose reader checks every bound itself; all others are rehearsed."""
 
 
 def _readable(path: Path) -> Kind:
