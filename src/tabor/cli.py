@@ -80,6 +80,7 @@ def scan(
     skip_bad_images: options.SkipBad = False,
     allow_torchscript: options.AllowTorchScript = False,
     trust_code: options.TrustCode = False,
+    isolate: options.Isolate = True,
     json_only: options.Json = False,
 ) -> int:
     """Search a classifier for a planted trigger, class by class, and say whether one stands out."""
@@ -113,6 +114,7 @@ def scan(
         allow_torchscript=allow_torchscript,
         trust_code=trust_code,
         on_code=log_alarm,
+        isolate=isolate,
     )
     with live("scanning") as on_progress:
         result = run_scan(

@@ -62,6 +62,10 @@ Size = Annotated[
     ),
 ]
 SkipBad = Annotated[bool, typer.Option("--skip-bad-images", help="Leave out images that cannot be read.")]
+Isolate = Annotated[
+    bool,
+    typer.Option("--isolate/--no-isolate", help="Read the model in a process with limits on memory and time first."),
+]
 Arch = Annotated[
     str | None,
     typer.Option(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,13 @@ import torch
 
 from tabor.models.build import Architecture, initialise
 from tabor.models.safetensors_file import METADATA_KEY, write_model
+
+
+@pytest.fixture(autouse=True)
+def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tests' own files are read without a rehearsal, which costs seconds each; tests/hostile/ has those."""
+    monkeypatch.setattr("tabor.models.load.rehearsed", lambda path, given: nullcontext())
+
 
 TINY: dict[str, Any] = {"name": "tabor:digits4", "num_classes": 3, "channels": 1, "size": (12, 12)}
 

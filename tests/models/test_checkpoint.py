@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import pickle
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +17,7 @@ from tabor.models import Architecture, find_architecture, load_model
 from tabor.models.build import initialise
 from tabor.models.content import Kind, globals_of, identify
 
-from .hostile import HOSTILE, Canary, saved
+from ..hostile.makers import Canary, saved
 
 Weights = dict[str, Tensor]
 WRAPPED: dict[str, Callable[[Weights], Any]] = {
@@ -71,56 +69,6 @@ def test_a_safetensors_header_of_any_length(length: int, tmp_path: Path) -> None
     path = tmp_path / "model.bin"
     path.write_bytes(length.to_bytes(8, "little") + header)
     assert identify(path) is Kind.SAFETENSORS
-
-
-@pytest.mark.parametrize("name", HOSTILE)
-@pytest.mark.parametrize("arch", [None, "tabor:digits4"])
-def test_hostile_files_are_refused_and_never_run(name: str, arch: str | None, tmp_path: Path) -> None:
-    path, dead = tmp_path / "tiny.pt", tmp_path / "dead"
-    make, reason = HOSTILE[name]
-    path.write_bytes(make(dead))
-    if arch is None and identify_quietly(path) in (Kind.CHECKPOINT, Kind.OLD_CHECKPOINT):
-        arch = "tabor:gtsrb6"
-    with pytest.raises(ModelError, match=reason) as caught:
-        load_model(path, arch=arch, channels=1, size=(32, 32))
-    assert str(caught.value).isprintable()
-    assert len(str(caught.value)) < 700
-    assert not dead.exists()
-
-
-def identify_quietly(path: Path) -> Kind | None:
-    """What it is, or None where it cannot be told."""
-    try:
-        return identify(path)
-    except ModelError:
-        return None
-
-
-def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(ModelError, match="there is no model file"):
-        load_model(tmp_path / "pipe")
-
-
-def test_the_canary_would_sing(tmp_path: Path) -> None:
-    dead = tmp_path / "dead"
-    pickle.loads(pickle.dumps(Canary(dead)))
-    assert dead.exists()
-
-
-@pytest.mark.parametrize("zipped", [True, False], ids=["archive", "old"])
-def test_truncated_and_flipped_checkpoints(zipped: bool, tiny: Architecture, tmp_path: Path) -> None:
-    path, whole = tmp_path / "tiny.pt", saved(initialise(tiny, seed=0).state_dict(), zipped=zipped)
-    for length in range(0, len(whole), 4096):
-        path.write_bytes(whole[:length])
-        with pytest.raises(ModelError):
-            load_model(path, arch=tiny.name, channels=1, size=tiny.size)
-    for place in range(0, min(len(whole), 2000), 23):
-        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
-        try:
-            load_model(path, arch=tiny.name, channels=1, size=tiny.size)
-        except ModelError as error:
-            assert str(error).isprintable()  # noqa: PT017 (a flipped bit may also do no harm)
 
 
 def test_the_names_are_found_without_importing(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from tabor.cli import main
 from tabor.errors import ModelError
 from tabor.models import load_model
 
-from .hostile import Canary, saved
+from ..hostile.makers import Canary, saved
 from .hub_folders import config, edit, pixels, transformers_network, write_folder
 
 pytest.importorskip("transformers")

@@ -64,9 +64,11 @@ def test_probabilities_of_half_precision() -> None:
 @pytest.mark.parametrize(
     ("answer", "told"),
     [
-        pytest.param(lambda x: x[:, :, None], r"this model returned \(4, 7, 1\)", id="three dimensions"),
+        pytest.param(lambda x: x[:, :, None], r"this model returned \(2, 7, 1\)", id="three dimensions"),
         pytest.param(lambda x: x[:1], r"this model returned \(1, 7\)", id="one answer for all"),
         pytest.param(lambda x: {"logits": x}, "this model returned dict", id="a mapping"),
+        pytest.param(lambda x: x * torch.nan, "are not finite numbers", id="NaN"),
+        pytest.param(lambda x: x / 0, "are not finite numbers", id="infinity"),
         pytest.param(lambda x: x.view(99), r"fails on images of 3×5×4 .*--size", id="an error"),
     ],
 )

@@ -22,7 +22,7 @@ from tabor.models.pickled import Answer, Order
 from tabor.models.safetensors_file import read_record, read_weights
 from tabor.models.unpickle import convert
 
-from .hostile import Canary, Script
+from ..hostile.makers import Canary, Script
 
 
 def retrained(network: nn.Module, layer: str) -> nn.Module:

@@ -15,7 +15,7 @@ from tabor.errors import ModelError
 from tabor.models import Architecture, load_model
 from tabor.models.build import initialise
 
-from .hostile import archive
+from ..hostile.makers import archive
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")  # TorchScript is deprecated, which its users know
 

@@ -22,7 +22,7 @@ from tabor.solver import SolverSettings
 from tabor.trojai import infer
 from tabor.trojai.metaparameters import DEFAULTS_FILE, SCHEMA_FILE, shipped
 
-from ..models.hostile import Canary
+from ..hostile.makers import Canary
 from ..test_cli import CELLS, cell_network, shorten
 
 SHORTEST = SolverSettings(steps=4, smallest_steps=4, batch_size=2, round_steps=4)

@@ -13,7 +13,7 @@ from torch import nn
 from tabor.errors import ModelError, one_line
 from tabor.models.architectures import ARCHITECTURES
 
-LARGEST_IMAGE = 4096
+LARGEST_IMAGE = 1024
 """Channels, and pixels a side, beyond which an architecture makes no sense."""
 
 
@@ -104,6 +104,14 @@ def build(architecture: Architecture, arguments: Mapping[str, Any] | None = None
         return _torchvision(name, architecture)
     ours = ", ".join(f"tabor:{key}" for key in ARCHITECTURES)
     raise ModelError(f"unknown architecture {one_line(architecture.name)}; use {ours}, timm:NAME or torchvision:NAME")
+
+
+def import_family(name: str | None) -> None:
+    """Imports the library that a network of that name comes from, which takes seconds; an unknown name is let pass."""
+    if name is not None and name.startswith("timm:"):
+        import timm  # noqa: F401
+    elif name is not None and name.startswith("torchvision:"):
+        import torchvision  # noqa: F401
 
 
 def _timm(name: str, architecture: Architecture, arguments: Mapping[str, Any]) -> nn.Module:

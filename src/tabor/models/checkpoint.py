@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pickle
+import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tabor.errors import ModelError, one_line
 from tabor.models.content import Kind, globals_of
@@ -22,7 +23,11 @@ PREFIXES = ("_orig_mod.", "module.", "_orig_mod.")
 DEEPEST = 4
 """Places within places that are looked into."""
 
-HARMLESS = ("torch.", "collections.OrderedDict")
+HARMLESS = re.compile(
+    r"torch\.(\w+Storage|\w*Tensor|Size|device|bool|[a-z]+\d\w*|_utils\._rebuild_\w+|nn\.parameter\.Parameter)"
+    r"|torch\._tensor\._rebuild_from_type_v2|collections\.(OrderedDict|Counter)|_codecs\.encode"
+)
+"""What weights need: no need to name it in a refusal."""
 
 CONVERT = 'whoever trusts it can convert it: safetensors.torch.save_file(model.state_dict(), "model.safetensors")'
 
@@ -48,14 +53,19 @@ def read_checkpoint(path: Path, kind: Kind) -> dict[str, Tensor]:
         ModelError: it is damaged, or holds no weights.
     """
     try:
-        with warnings.catch_warnings():
+        # Not the path: torch.load believes a name that ends with .safetensors.
+        with path.open("rb") as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
+            loaded = torch.load(file, map_location="cpu", weights_only=True)
+        found = _find_weights(loaded)
     except pickle.UnpicklingError:
         raise NeedsCodeError(refusal(path, kind)) from None
+    except MemoryError:
+        raise ModelError(f"{one_line(path)} is {kind.value} that takes more memory than its size warrants") from None
     except Exception as error:  # noqa: BLE001 (a damaged file may break the reader anywhere)
-        raise ModelError(f"{one_line(path)} is {kind.value}, damaged ({one_line(error, 120)})") from None
-    return weights_in(loaded, path)
+        told = one_line(error, 120) or type(error).__name__
+        raise ModelError(f"{one_line(path)} is {kind.value}, damaged ({told})") from None
+    return _checked(found, path)
 
 
 def weights_in(loaded: object, path: Path) -> dict[str, Tensor]:
@@ -64,12 +74,17 @@ def weights_in(loaded: object, path: Path) -> dict[str, Tensor]:
     Raises:
         ModelError: it holds none, or such as no network here has.
     """
-    weights = _find_weights(loaded)
+    return _checked(_find_weights(loaded), path)
+
+
+def _checked(weights: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
     if not weights:
         raise ModelError(f"{one_line(path)} holds no weights, neither at the top nor under {', '.join(NESTED_UNDER)}")
-    if odd := [name for name, value in weights.items() if not _is_plain(value)]:
-        raise ModelError(f"{one_line(path)} holds sparse, quantised or complex weights: {one_line(odd[0], 80)}")
-    return _unprefixed(weights)
+    for name, value in weights.items():
+        if fault := _fault(value):
+            raise ModelError(f"{one_line(path)} holds {fault}: {one_line(name, 80)}")
+    # A file can hang attributes and hooks on a tensor, even in the place of its methods; `.data` leaves them behind.
+    return _unprefixed({name: value.data for name, value in weights.items()})
 
 
 def refusal(path: Path, kind: Kind) -> str:
@@ -81,7 +96,7 @@ def refusal(path: Path, kind: Kind) -> str:
 
 def called_by(path: Path, kind: Kind) -> str:
     """Returns the first few of the names that a file would call, beside those that build tensors."""
-    wanted = [name for name in globals_of(path, kind) if not name.startswith(HARMLESS)]
+    wanted = [name for name in globals_of(path, kind) if not HARMLESS.fullmatch(name)]
     return ", ".join(one_line(name, 80) for name in wanted[:3]) + (", …" if len(wanted) > 3 else "")
 
 
@@ -92,14 +107,26 @@ def _find_weights(loaded: object) -> dict[str, Tensor]:
             return {}
         inner = [loaded[name] for name in NESTED_UNDER if isinstance(loaded.get(name), Mapping)]
         if not inner:
-            return {str(name): value for name, value in loaded.items() if isinstance(value, Tensor)}
+            # A name may be a tuple of tuples of tuples, which takes for ever to write out.
+            return {
+                name: value for name, value in loaded.items() if isinstance(name, str) and isinstance(value, Tensor)
+            }
         loaded = inner[0]
     return {}
 
 
-def _is_plain(value: Tensor) -> bool:
-    dense = value.layout is torch.strided and value.device.type == "cpu" and not value.is_nested
-    return dense and not value.is_quantized and not value.is_complex()
+def _fault(value: Tensor) -> str | None:
+    """What is wrong with a tensor, told without a look at its numbers, which may lie outside its memory."""
+    if type(value) not in (Tensor, nn.Parameter):
+        return "weights of a class of their own"
+    value = value.data
+    if value.layout is not torch.strided or value.is_nested or value.is_quantized or value.is_complex():
+        return "sparse, quantised or complex weights"
+    if value.device.type != "cpu":
+        return "weights without their numbers"
+    if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+        return "weights that repeat a smaller memory"  # strides of 0; a copy would fill the memory
+    return None
 
 
 def _unprefixed(weights: dict[str, Tensor]) -> dict[str, Tensor]:

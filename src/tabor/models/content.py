@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pickletools
+import re
 import struct
+import tarfile
 import zipfile
 from enum import StrEnum
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -15,16 +19,25 @@ from tabor.errors import ModelError, one_line
 TORCH_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 """How files begin that torch.save wrote before it made archives (up to torch 1.5, or when asked to)."""
 
-LARGEST_HEADER = 100_000_000
-"""Bytes; safetensors' own limit."""
+LARGEST_HEADER = 10_000_000
+"""Bytes of a safetensors header, enough for 100,000 tensors; one of ten times that takes a minute and 3 GB to read."""
 
 LARGEST_RATIO = 20
 """An archive that unpacks to more than so many times its size is a bomb; torch.save does not compress at all."""
 
 MOST_RECORDS = 100_000
 
-MOST_OPCODES = 5_000_000
+LARGEST_DIRECTORY = 20_000_000
+"""Bytes of an archive's directory."""
+
+MOST_PICKLES = 5
+"""Of a file that are looked through for names; an old checkpoint is five in a row."""
+
+MOST_OPCODES = 200_000
 """Of a pickle that are looked through for names."""
+
+MOST_BYTES = 16_000_000
+"""Of a record that are looked through for names."""
 
 
 class Kind(StrEnum):
@@ -42,6 +55,8 @@ class Kind(StrEnum):
     NUMPY = "a NumPy file"
     PICKLE = "a pickle"
     HUGGINGFACE = "a Hugging Face folder"
+    TAR = "a tar archive (PyTorch before 0.2 wrote those)"
+    COMPRESSED = "a compressed file (joblib writes those)"
     UNKNOWN = "a file of no known kind"
 
 
@@ -50,7 +65,11 @@ _SIGNATURES = {
     b"\x89HDF\r\n\x1a\n": Kind.HDF5,
     b"\x93NUMPY": Kind.NUMPY,
     b"\x80": Kind.PICKLE,
+    **dict.fromkeys((b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"7z\xbc\xaf", b"Rar!", b"\x28\xb5\x2f\xfd"), Kind.COMPRESSED),
+    **dict.fromkeys((b"x\x01", b"x\x5e", b"x\x9c", b"x\xda", b"]\x00\x00"), Kind.COMPRESSED),  # zlib, lzma
 }
+
+_LAMBDA = re.compile(rb'"class_name": ?"Lambda"')
 
 
 def identify(path: Path) -> Kind:
@@ -65,11 +84,16 @@ def identify(path: Path) -> Kind:
         if not path.is_file():  # a pipe would be waited for
             raise FileNotFoundError
         with path.open("rb") as file:
-            head = file.read(32)
+            head = file.read(tarfile.BLOCKSIZE)
     except (OSError, ValueError):  # ValueError: a name with a NUL in it
         raise ModelError(f"there is no model file {one_line(path)}") from None
-    if head[:4] == b"PK\x03\x04":
-        return _archive_kind(path)
+    return _archive_kind(path) if head[:4] == b"PK\x03\x04" else _kind_by(head)
+
+
+def _kind_by(head: bytes) -> Kind:
+    """Tells by a file's first bytes, of which there are at least 32 where the file has as many."""
+    if _is_tar(head):  # before the signatures: its first bytes are a name, which may look like any of them
+        return Kind.TAR
     # Before the signatures: a header of 128 bytes more than a multiple of 256 begins like a pickle.
     if len(head) > 8 and head[8:9] == b"{" and struct.unpack("<Q", head[:8])[0] <= LARGEST_HEADER:
         return Kind.SAFETENSORS
@@ -85,7 +109,16 @@ def _folder_kind(path: Path) -> Kind:
     return Kind.HUGGINGFACE
 
 
+def _is_tar(head: bytes) -> bool:
+    try:
+        tarfile.TarInfo.frombuf(head, "utf-8", "replace")  # which looks at the checksum
+    except (tarfile.HeaderError, ValueError):
+        return False
+    return True
+
+
 def _archive_kind(path: Path) -> Kind:
+    _check_directory(path)
     try:
         with zipfile.ZipFile(path) as archive:
             records = archive.infolist()
@@ -105,6 +138,29 @@ def _archive_kind(path: Path) -> Kind:
     return Kind.KERAS if {"config.json", "model.weights.h5"} <= whole else Kind.ARCHIVE
 
 
+def _check_directory(path: Path) -> None:
+    """Refuses an archive whose directory does not stand where it says, or is too large to be read.
+
+    Readers of archives disagree on where to look for it, so that one file could be two archives.
+    """
+    with path.open("rb") as file:
+        here = max(0, file.seek(0, os.SEEK_END) - 98)
+        file.seek(here)
+        tail = file.read(98)
+    short, locator, long = tail[-22:], tail[-42:-22], tail[-98:-42]
+    if len(tail) < 22 or not short.startswith(b"PK\x05\x06"):
+        raise ModelError(f"{one_line(path)} is a damaged zip archive (it does not end with its directory)")
+    size, offset, end = *struct.unpack("<12xII2x", short), here + len(tail) - 22
+    if locator.startswith(b"PK\x06\x07") and len(long) == 56:
+        size, offset, end = *struct.unpack("<40xQQ", long), struct.unpack("<8xQ4x", locator)[0]
+        if end != here or not long.startswith(b"PK\x06\x06"):
+            size = -1
+    if offset + size != end:
+        raise ModelError(f"{one_line(path)} is a damaged zip archive (its directory is not where it says)")
+    if size > LARGEST_DIRECTORY:
+        raise ModelError(f"{one_line(path)} is an archive with a directory of {size:,} bytes, which no model needs")
+
+
 def _check_records(records: list[zipfile.ZipInfo], path: Path) -> None:
     """Refuses what an honest writer of models never makes."""
     if len(records) > MOST_RECORDS:
@@ -115,6 +171,8 @@ def _check_records(records: list[zipfile.ZipInfo], path: Path) -> None:
             raise ModelError(f"{one_line(path)} holds a record outside its folder: {one_line(record.filename, 80)}")
         if (record.external_attr >> 16) & 0o170000 == 0o120000:
             raise ModelError(f"{one_line(path)} holds a link: {one_line(record.filename, 80)}")
+    if len({record.filename for record in records}) < len(records):
+        raise ModelError(f"{one_line(path)} is an archive that holds two records of one name")
     unpacked = sum(record.file_size for record in records)
     if unpacked > LARGEST_RATIO * path.stat().st_size:
         raise ModelError(
@@ -123,47 +181,51 @@ def _check_records(records: list[zipfile.ZipInfo], path: Path) -> None:
 
 
 def globals_of(path: Path, kind: Kind) -> list[str]:
-    """Returns what a file's pickles would import, as "module.name", in their order; imports nothing.
+    """Returns what a file would call, as "module.name", in its order; imports nothing.
 
     A damaged pickle, or an endless one, gives what was seen up to there.
     """
-    if kind is Kind.CHECKPOINT:
+    contents: list[bytes] = []
+    if kind in (Kind.CHECKPOINT, Kind.KERAS):
         with zipfile.ZipFile(path) as archive:
-            pickles = [name for name in archive.namelist() if name.endswith(".pkl")]
-            return [found for name in pickles for found in _named_in(archive, name)]
-    if kind in (Kind.OLD_CHECKPOINT, Kind.PICKLE):
+            names = [name for name in archive.namelist() if name.endswith((".pkl", "config.json"))]
+            contents = [_start_of(archive, name) for name in names[:MOST_PICKLES]]
+    elif kind in (Kind.OLD_CHECKPOINT, Kind.PICKLE, Kind.HDF5):
         with path.open("rb") as file:
-            found: list[str] = []
-            for _ in range(5):  # an old checkpoint is five pickles in a row
-                found += _named(file)
-            return found
-    return []
+            contents = [file.read(MOST_BYTES)]
+    if kind in (Kind.KERAS, Kind.HDF5):
+        return ["keras.layers.Lambda"] if any(_LAMBDA.search(content) for content in contents) else []
+    return list(dict.fromkeys(name for content in contents for name in _named(io.BytesIO(content))))
 
 
-def _named_in(archive: zipfile.ZipFile, name: str) -> list[str]:
+def _start_of(archive: zipfile.ZipFile, name: str) -> bytes:
     try:
         with archive.open(name) as record:
-            return _named(record)
-    except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError):  # encrypted, or not where it is said to be
-        return []
+            return record.read(MOST_BYTES)
+    except Exception:  # noqa: BLE001 (encrypted, compressed badly, or not where it is said to be)
+        return b""
 
 
 def _named(stream: IO[bytes]) -> list[str]:
     found: list[str] = []
-    pushed: list[str | None] = []
-    memo: dict[int, str | None] = {}
     try:
-        for count, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
-            if opcode.name in ("GLOBAL", "INST"):
-                found.append(str(argument).replace(" ", "."))
-            elif opcode.name == "STACK_GLOBAL":
-                found.append(".".join(part or "?" for part in pushed[-2:]))
-            _remember(opcode.name, argument, pushed, memo)
-            if count > MOST_OPCODES:
-                break
+        for _ in range(MOST_PICKLES):
+            _follow(stream, found)
     except Exception:  # noqa: BLE001, S110 (a stranger's bytes may break the parser anywhere)
         pass
-    return list(dict.fromkeys(found))
+    return found
+
+
+def _follow(stream: IO[bytes], found: list[str]) -> None:
+    """Goes through one pickle and adds the names in it."""
+    pushed: list[str | None] = []
+    memo: dict[int, str | None] = {}
+    for opcode, argument, _ in islice(pickletools.genops(stream), MOST_OPCODES):
+        if opcode.name in ("GLOBAL", "INST"):
+            found.append(str(argument).replace(" ", "."))
+        elif opcode.name == "STACK_GLOBAL":
+            found.append(".".join(part or "?" for part in pushed[-2:]))
+        _remember(opcode.name, argument, pushed, memo)
 
 
 def _remember(opcode: str, argument: object, pushed: list[str | None], memo: dict[int, str | None]) -> None:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
 from tabor.errors import ModelError, one_line
-from tabor.models.build import Architecture
+from tabor.models.build import Architecture, import_family
 from tabor.models.checkpoint import NeedsCodeError, read_checkpoint, refusal
 from tabor.models.content import Kind, identify
 from tabor.models.folder import fingerprint
 from tabor.models.hub import located
 from tabor.models.huggingface import describe, described, fill_any, is_hub, read_folder
+from tabor.models.isolation import check_unchanged, rehearsed, state_of
 from tabor.models.outputs import as_logits, recognise
 from tabor.models.own_code import fill_own, is_own_code
 from tabor.models.parts import Given, Parts, Trust, nobody
@@ -69,6 +71,7 @@ def load_model(
     trust_code: bool = False,
     on_code: Callable[[str], None] | None = None,
     scratch: Path | None = None,
+    isolate: bool = True,
 ) -> LoadedModel:
     """Loads a classifier from a file, whose kind is told by its content.
 
@@ -90,10 +93,12 @@ def load_model(
         trust_code: whether a Python file named by `arch` may be run, and what a pickle calls.
         on_code: called with what is about to run, in words, before it runs.
         scratch: folder for files made on the way; None: the system's.
+        isolate: read a file of a format with a parser of its own in a process with limits first, which costs seconds;
+            needless for files of one's own making.
 
     Raises:
-        ModelError: no such file, a kind of file that is not read, a file that could run code, an unknown architecture,
-            or weights that do not fit it.
+        ModelError: no such file, a kind of file that is not read, a file that could run code, one that its reader
+            cannot bear, an unknown architecture, or weights that do not fit it.
     """
     path, source = located(path)
     given = Given(
@@ -107,8 +112,28 @@ def load_model(
         value_range=value_range,
         trust=Trust(torchscript=allow_torchscript, code=trust_code, tell=on_code or nobody, scratch=scratch),
     )
-    parts = READERS[_readable(path)](path, given)
-    return LoadedModel(parts, source, fingerprint(path))
+    kind, before = _readable(path), state_of(path)
+    rehearsing = isolate and kind in REHEARSED and not trust_code
+    with rehearsed(path, given) if rehearsing else nullcontext():
+        import_family(given.arch)  # while the child reads
+    check_unchanged(path, before)
+    parts = READERS[kind](path, given)
+    digest = fingerprint(path)
+    check_unchanged(path, before)
+    return LoadedModel(parts, source, digest)
+
+
+def rehearse(path: Path, given: Given) -> None:
+    """Does what `load_model` does with a file, as far as a stranger's bytes decide how that goes.
+
+    Raises:
+        ModelError: as `load_model`.
+    """
+    kind = _readable(path)
+    if kind in CHECKPOINTS:  # the network that its weights belong to is none of the file's
+        read_checkpoint(path, kind)
+    else:
+        LoadedModel(READERS[kind](path, given), path.name, "")
 
 
 def find_architecture(
@@ -156,6 +181,11 @@ READERS: dict[Kind, Callable[[Path, Given], Parts]] = {
     Kind.HUGGINGFACE: read_folder,
 }
 """How each kind of file is read."""
+
+CHECKPOINTS = (Kind.CHECKPOINT, Kind.OLD_CHECKPOINT)
+
+REHEARSED = CHECKPOINTS
+"""Kinds with a parser of their own.  Of safetensors and JSON every bound is checked; code is trusted or refused."""
 
 
 def _readable(path: Path) -> Kind:

@@ -9,7 +9,9 @@ from torch import Tensor, nn
 
 from tabor.errors import ModelError, one_line
 
-PROBES = 4
+PROBES = 2
+"""Images; few, because a record may claim large ones, which fill the memory in a network's first layers."""
+
 CLOSE = 1e-3
 """How near to 1 the sums of probabilities must be: they may have been computed in half precision."""
 
@@ -42,9 +44,11 @@ def recognise(model: nn.Module, image_shape: tuple[int, int, int]) -> Output:
     """Returns what the outputs are, from the answers to random images of shape (C, H, W).
 
     Raises:
-        ModelError: the model fails on them, or does not return (N, classes).
+        ModelError: the model fails on them, or does not return (N, classes) of finite numbers.
     """
     answers = probe(model, image_shape).double()
+    if not bool(torch.isfinite(answers).all()):
+        raise ModelError("the model's outputs are not finite numbers (NaN or infinity), so nothing can be measured")
     if bool((answers >= 0).all()) and _sum_to_one(answers):
         return Output.PROBABILITIES
     if bool((answers <= CLOSE).all()) and _sum_to_one(answers.exp()):

@@ -41,7 +41,8 @@ def read_record(path: Path) -> dict[str, Any]:
         ModelError: the file is missing or is no safetensors file, or its record is no JSON object.
     """
     with _opened(path) as file:
-        return _record(file.metadata() or {}, path)
+        metadata = file.metadata() or {}
+    return _record(metadata, path)
 
 
 @contextmanager
@@ -55,7 +56,7 @@ def _opened(path: Path) -> Iterator[Any]:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             yield file
-    except (OSError, safetensors.SafetensorError) as error:
+    except Exception as error:  # noqa: BLE001 (a shape that no tensor can have is a TypeError, for one)
         raise ModelError(f"{one_line(path)} is no whole safetensors file ({one_line(error, 120)})") from None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,10 @@ def filled(architecture: Architecture, weights: Mapping[str, Tensor], builder: B
     # First without memory: a record that lies about the size must not make us allocate it.
     _check_fit(_skeleton(architecture, builder), weights, architecture.name)
     network = builder(architecture)
-    network.load_state_dict(dict(weights))
+    try:
+        network.load_state_dict(dict(weights))
+    except RuntimeError as error:  # of a type that PyTorch has but cannot convert, as 4-bit floats
+        raise ModelError(f"the weights do not fit {one_line(architecture.name)}: {one_line(error, 120)}") from None
     return network
 
 
@@ -101,10 +104,13 @@ def _check_fit(expected: Mapping[str, Tensor], weights: Mapping[str, Tensor], na
         for key in expected
         if key in weights and weights[key].shape != expected[key].shape
     ]
-    refuse_misfits(name, missing, unknown, misshapen)
+    mistyped = [f"{key} is {weights[key].dtype}" for key in expected if key in weights and _odd(key, expected, weights)]
+    refuse_misfits(name, missing, unknown, misshapen, mistyped)
 
 
-def refuse_misfits(name: str, missing: list[str], unknown: list[str], misshapen: list[str]) -> None:
+def refuse_misfits(
+    name: str, missing: list[str], unknown: list[str], misshapen: list[str], mistyped: Sequence[str] = ()
+) -> None:
     """Raises where weights do not fit a network.
 
     Args:
@@ -112,14 +118,26 @@ def refuse_misfits(name: str, missing: list[str], unknown: list[str], misshapen:
         missing: names of weights that it needs and the file does not have.
         unknown: names of weights that the file has besides.
         misshapen: what is of another shape, as text.
+        mistyped: what is of another type, as text.
 
     Raises:
         ModelError: any of the lists has something in it.
     """
-    faults = [("missing", missing), ("unknown", unknown), ("of another shape", misshapen)]
+    faults = [
+        ("missing", missing),
+        ("unknown", unknown),
+        ("of another shape", misshapen),
+        ("of another type", list(mistyped)),
+    ]
     told = [f"{len(keys)} {fault} ({_some(keys)})" for fault, keys in faults if keys]
     if told:
         raise ModelError(f"the weights do not fit {one_line(name)}: {'; '.join(told)}")
+
+
+def _odd(key: str, expected: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> bool:
+    """Whether whole numbers stand where the network has fractions, which they may be the codes of, or complex ones."""
+    wanted, found = expected[key].dtype, weights[key].dtype
+    return found.is_complex or (wanted.is_floating_point and not found.is_floating_point)
 
 
 def _some(keys: list[str]) -> str:

@@ -1,0 +1,137 @@
+"""The rehearsal: a stranger's file is first read in a process of its own, with limits, before it is read in this one.
+
+Some formats have a parser of their own, which a file can make hang (`set(bytearray(2**40))` in a pickle of 40 bytes),
+take all memory (a tuple of as many numbers), or crash (a key that is a tuple in a tuple in a tuple …).  The child
+process calls the very same reader; only when that went well does this process read the file, which must not have
+changed in between.
+
+This is no sandbox: the child may do what the user may.  That nothing in a file is run is the readers' promise, not the
+rehearsal's.  The child could also write what it read as safetensors, for this process to read, but only for weights:
+what the readers of programs make is a network, which is no data, and one mechanism for all is easier to be sure of.
+Safetensors files need none: what their reader takes is bounded by the file and its header, and the header's size is
+bounded (`content.LARGEST_HEADER`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tabor.errors import ModelError, one_line
+from tabor.models.parts import Given
+
+LONGEST_ANSWER = 10_000
+"""Bytes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What a reader may take.
+
+    Attributes:
+        memory: bytes beyond what Python and its libraries take before the file is opened.
+        seconds: of wall time, from the start of the process, and of processor time.
+    """
+
+    memory: int
+    seconds: int
+
+    @classmethod
+    def of(cls, size: int) -> Limits:
+        """Returns what an honest file of that many bytes stays far below."""
+        return cls(memory=2**30 + 8 * size, seconds=20 + size // 10_000_000)
+
+
+@contextmanager
+def rehearsed(path: Path, given: Given, limits: Limits | None = None) -> Iterator[None]:
+    """Reads a file in a child process while the block runs, and waits for it when the block is done.
+
+    Args:
+        path: the file.
+        given: what the caller says about the model.
+        limits: what the child may take; None: what the file's size warrants.
+
+    Raises:
+        ModelError: the reader refused the file, exceeded a limit, or crashed.
+    """
+    limits = limits or Limits.of(path.stat().st_size)
+    deadline = time.monotonic() + limits.seconds
+    # Files, not pipes: a child that neither reads nor ends, or that writes without end, holds nobody up.
+    with tempfile.TemporaryFile() as order, tempfile.TemporaryFile() as answer:
+        said = given.changes() | {"arch": given.arch}
+        order.write(json.dumps({"path": str(path), "given": said, "limits": asdict(limits)}).encode())
+        order.seek(0)
+        child = subprocess.Popen(
+            # -P, since -m would look into the current folder first, which may be the stranger's.
+            [sys.executable, "-P", "-m", "tabor.models.rehearsal"],
+            stdin=order,
+            stdout=answer,
+            stderr=subprocess.DEVNULL,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"},
+            start_new_session=True,
+        )
+        try:
+            yield
+            ended = child.wait(max(0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            ended = -signal.SIGXCPU
+        finally:
+            _kill(child)
+        answer.seek(0)
+        _judge(path, ended, answer.read(LONGEST_ANSWER), limits)
+
+
+def _kill(child: subprocess.Popen[bytes]) -> None:
+    if child.poll() is None:
+        os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+
+
+def _judge(path: Path, ended: int, answer: bytes, limits: Limits) -> None:
+    """Turns what became of the child into an error, unless it says that all went well."""
+    if ended == 0:
+        try:
+            told = json.loads(answer)["error"]
+        except (ValueError, TypeError, LookupError, RecursionError):
+            told = f"{path} is not opened: its reader gave no answer"
+        if told is None:
+            return
+        raise ModelError(one_line(told, 1000))
+    if ended == -signal.SIGXCPU:
+        why = f"to read it took more than {limits.seconds} s"
+    else:
+        name = signal.Signals(-ended).name if ended < 0 else f"code {ended}"
+        why = f"its reader crashed ({name}), or ran out of memory"
+    raise ModelError(f"{one_line(path)} is not opened: {why}; whoever trusts it can read it with --no-isolate")
+
+
+def state_of(path: Path) -> tuple[int, ...]:
+    """Returns what changes when a file does; of its two times, a stranger can set back the first alone.
+
+    Raises:
+        ModelError: there is no such file.
+    """
+    try:
+        found = path.stat()
+    except (OSError, ValueError):
+        raise ModelError(f"there is no model file {one_line(path)}") from None
+    return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+
+def check_unchanged(path: Path, before: tuple[int, ...]) -> None:
+    """Makes sure that a file is the one that it was.
+
+    Raises:
+        ModelError: it is not.
+    """
+    if state_of(path) != before:
+        raise ModelError(f"{one_line(path)} changed while it was read")

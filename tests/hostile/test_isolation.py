@@ -1,0 +1,231 @@
+"""The rehearsal: its limits, what becomes of a child that misbehaves, and that nothing but a good answer counts."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+from tabor.errors import ModelError
+from tabor.models import load_model
+from tabor.models.isolation import Limits, rehearsed
+from tabor.models.parts import Given
+
+from .makers import TINY, Canary, saved, weights
+
+SECOND = Limits(memory=2**30, seconds=1)
+Child = Callable[[str], None]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """An honest checkpoint."""
+    path = tmp_path / "tiny.pt"
+    path.write_bytes(saved(weights()))
+    return path
+
+
+@pytest.fixture
+def child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Child:
+    """Puts a shell script in the place of the Python that reads the file."""
+
+    def become(script: str) -> None:
+        program = tmp_path / "python"
+        program.write_text(f"#!/bin/sh\n{script}\n")
+        program.chmod(0o755)
+        monkeypatch.setattr(sys, "executable", str(program))
+
+    return become
+
+
+def rehearse(path: Path, limits: Limits = SECOND) -> None:
+    """A rehearsal and nothing else."""
+    with rehearsed(path, Given(), limits):
+        pass
+
+
+def test_the_same_model_with_a_rehearsal_and_without(path: Path) -> None:
+    how = {"arch": TINY.name, "channels": 1, "size": TINY.size}
+    isolated, plain = load_model(path, **how), load_model(path, **how, isolate=False)  # type: ignore[arg-type]
+    assert isolated.sha256 == plain.sha256
+    assert isolated.architecture == plain.architecture
+    images = torch.rand(2, 1, 12, 12, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(isolated(images), plain(images))
+
+
+def test_what_the_reader_says_is_passed_on(tmp_path: Path) -> None:
+    path, dead = tmp_path / "\x1b[2J.pt", tmp_path / "dead"
+    path.write_bytes(saved({"w": Canary(dead)}))
+    with pytest.raises(
+        ModelError, match=r"\\x1b\[2J\.pt is a checkpoint of torch\.save that would call .*pathlib"
+    ) as caught:
+        load_model(path, arch=TINY.name)
+    assert str(caught.value).isprintable()
+    assert not dead.exists()
+
+
+def test_safetensors_files_need_none(tmp_path: Path, child: Child) -> None:
+    child(f"touch {tmp_path / 'started'}")
+    path = tmp_path / "model.bin"
+    safetensors.torch.save_file(weights(), path)
+    load_model(path, arch=TINY.name, channels=1, size=TINY.size)
+    assert not (tmp_path / "started").exists()
+
+
+@pytest.mark.parametrize(
+    ("script", "told"),
+    [
+        pytest.param("kill -SEGV $$", r"its reader crashed \(SIGSEGV\), or ran out of memory", id="crash"),
+        pytest.param("kill -KILL $$", r"its reader crashed \(SIGKILL\)", id="out of memory"),
+        pytest.param("kill -XCPU $$", "took more than 1 s", id="processor time"),
+        pytest.param("sleep 60", "took more than 1 s", id="hang"),
+        pytest.param("trap '' TERM INT HUP; while :; do :; done", "took more than 1 s", id="hang that will not end"),
+        pytest.param("exec yes", "took more than 1 s", id="endless answer"),
+        pytest.param("exit 0", "gave no answer", id="no answer"),
+        pytest.param("exit 3", r"crashed \(code 3\)", id="an exit code"),
+        pytest.param("echo nonsense", "gave no answer", id="no JSON"),
+        pytest.param("echo '{}'", "gave no answer", id="half an answer"),
+        pytest.param("""echo '"error"'""", "gave no answer", id="text"),
+        pytest.param("head -c 9999 /dev/zero | tr '\\0' '['", "gave no answer", id="deep JSON"),
+        pytest.param("""echo '{"error": null}'; exit 1""", r"crashed \(code 1\)", id="fine, but not"),
+        pytest.param("""echo '{"error": null} and more'""", "gave no answer", id="fine, and more"),
+        pytest.param(
+            r"""echo '{"error": "a\\u001b[2J\\nb"}'""", r"^a\\x1b\[2J\\nb$", id="an error with control characters"
+        ),
+        pytest.param("""echo '{"error": {"a": [1]}}'""", r"^\{'a': \[1\]\}$", id="an error that is no text"),
+    ],
+)
+def test_a_child_that_misbehaves(script: str, told: str, path: Path, child: Child) -> None:
+    child(script)
+    began = time.monotonic()
+    with pytest.raises(ModelError, match=told) as caught:
+        rehearse(path)
+    assert str(caught.value).isprintable()
+    assert time.monotonic() - began < 20
+
+
+def test_a_good_answer(path: Path, child: Child) -> None:
+    child("""cat > order; echo '{"error": null}'""")
+    folder = Path.cwd()
+    os.chdir(path.parent)
+    try:
+        with rehearsed(path, Given(arch="timm:x", size=(3, 4)), SECOND):
+            pass
+    finally:
+        os.chdir(folder)
+    order = json.loads((path.parent / "order").read_text())
+    assert order["path"] == str(path)
+    assert order["limits"] == {"memory": 2**30, "seconds": 1}
+    assert (order["given"]["arch"], order["given"]["size"]) == ("timm:x", [3, 4])
+
+
+def test_nothing_of_a_child_that_took_too_long_stays(path: Path, child: Child) -> None:
+    pids = path.parent / "pids"
+    child(f"sleep 60 & echo $! >> {pids}; echo $$ >> {pids}; wait")
+    with pytest.raises(ModelError, match="more than 1 s"):
+        rehearse(path)
+    _gone(pids)
+
+
+def test_nothing_of_a_child_stays_when_the_caller_is_interrupted(path: Path, child: Child) -> None:
+    pids = path.parent / "pids"
+    child(f"echo $$ > {pids}; exec sleep 60")
+
+    def interrupt() -> None:
+        while not pids.exists() or not pids.read_text():
+            time.sleep(0.01)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), rehearsed(path, Given(), SECOND):
+        interrupt()
+    _gone(pids)
+
+
+def _gone(pids: Path) -> None:
+    for pid in map(int, pids.read_text().split()):
+        for _ in range(500):  # one whose parent is gone waits for init
+            if not _alive(pid):
+                break
+            time.sleep(0.01)
+        assert not _alive(pid)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state != "Z"
+
+
+def test_a_file_that_changes_after_its_rehearsal_is_not_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dead = path.parent / "dead"
+
+    @contextlib.contextmanager
+    def rehearsal(*_: object) -> Iterator[None]:
+        yield
+        before = path.stat()
+        path.write_bytes(saved({"w": Canary(dead)}))
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    def read(*_: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr("tabor.models.load.rehearsed", rehearsal)
+    monkeypatch.setattr("tabor.models.load.read_checkpoint", read)
+    with pytest.raises(ModelError, match="changed while it was read"):
+        load_model(path, arch=TINY.name)
+
+
+def test_a_folder_of_strangers_is_no_place_for_modules(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dead = path.parent / "dead"
+    for name in ("torch", "json", "tabor", "resource"):
+        (path.parent / f"{name}.py").write_text(f"open({str(dead)!r}, 'w')")
+    monkeypatch.chdir(path.parent)
+    load_model(path, arch=TINY.name, channels=1, size=TINY.size)
+    assert not dead.exists()
+
+
+def test_what_a_file_warrants_grows_with_it() -> None:
+    small, large = Limits.of(1000), Limits.of(10**10)
+    assert small.memory < 1.1 * 2**30
+    assert small.seconds < 30
+    assert large.memory > 4 * 10**10
+    assert large.seconds > 600
+
+
+LIMITED = """
+import json, resource, sys
+from pathlib import Path
+from tabor.models import rehearsal
+heavy = {"timm", "torchvision", "transformers", "onnx", "onnxruntime", "scipy", "pandas"} & set(sys.modules)
+rehearsal.limit(memory=2**28, seconds=50)
+try:
+    bytearray(2**29)
+    taken = True
+except MemoryError:
+    taken = False
+bytearray(2**26)
+try:
+    Path(sys.argv[1]).write_bytes(bytes(10**6))
+    written = True
+except OSError:
+    written = False
+limits = [resource.getrlimit(kind) for kind in (resource.RLIMIT_CORE, resource.RLIMIT_CPU)]
+print(json.dumps([sorted(heavy), taken, written, limits]))
+"""
+
+
+def test_the_limits_hold_and_little_is_imported(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", LIMITED, str(tmp_path / "large")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert json.loads(done.stdout) == [[], False, False, [[0, 0], [50, 55]]], done.stderr
