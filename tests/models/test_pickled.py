@@ -198,6 +198,11 @@ def test_it_is_refused_without_trust(tmp_path: Path) -> None:
             load_model(tmp_path / "model.pt", arch=arch, allow_torchscript=True)
 
 
+def test_a_folder_that_cannot_be_written(squeezenet: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"cannot write into .*missing"):
+        load_model(squeezenet, trust_code=True, scratch=tmp_path / "missing")
+
+
 # With the process
 
 

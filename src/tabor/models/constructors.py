@@ -13,8 +13,8 @@ from tabor.models.outputs import probe
 from tabor.models.parts import Given
 from tabor.models.state_dict import PROBE_CLASSES, filled, sized
 
-TRAINING_HEADS = ("aux1.", "aux2.", "AuxLogits.")
-"""Weights that only training uses, and that many leave out: of GoogLeNet and Inception."""
+TRAINING_HEADS = {"torchvision:googlenet": ("aux1.", "aux2."), "torchvision:inception_v3": ("AuxLogits.",)}
+"""How the names of weights begin that only training uses, and that many networks leave out."""
 
 CLOSE = 1e-4
 """How far answers may lie apart, as a share of the largest."""
@@ -37,7 +37,7 @@ def recognised(network: nn.Module, image_shape: tuple[int, int, int]) -> tuple[n
     if family not in ("torchvision", "timm"):
         raise ModelError("that is no network of torchvision or timm")
     answers, channels, size = _answers(network, image_shape), image_shape[0], image_shape[1:]
-    weights = {k: v for k, v in network.state_dict().items() if not k.startswith(TRAINING_HEADS)}
+    weights: Mapping[str, Tensor] = network.state_dict()
     fitting = []
     for name in _candidates(network, family):
         classes = PROBE_CLASSES if answers is None else answers.shape[1]
@@ -75,15 +75,17 @@ def _built(
     probing: Architecture, weights: Mapping[str, Tensor], num_classes: int | None
 ) -> tuple[nn.Module, Architecture]:
     """The network of that name with the weights; heads that only training uses are zero."""
-    architecture = sized(probing, weights, Given(num_classes=num_classes), build)
-    return filled(architecture, {**weights, **_blank_heads(architecture)}, build).eval(), architecture
+    heads = TRAINING_HEADS.get(probing.name, ())
+    used = {name: value for name, value in weights.items() if not name.startswith(heads)} if heads else weights
+    architecture = sized(probing, used, Given(num_classes=num_classes), build)
+    blank = _blank(architecture, heads) if heads else {}
+    return filled(architecture, {**used, **blank}, build).eval(), architecture
 
 
-def _blank_heads(architecture: Architecture) -> dict[str, Tensor]:
+def _blank(architecture: Architecture, heads: tuple[str, ...]) -> dict[str, Tensor]:
     with torch.device("meta"):
         state: Mapping[str, Tensor] = build(architecture).state_dict()
-    heads = {name: value for name, value in state.items() if name.startswith(TRAINING_HEADS)}
-    return {name: torch.zeros(value.shape, dtype=value.dtype) for name, value in heads.items()}
+    return {name: torch.zeros(v.shape, dtype=v.dtype) for name, v in state.items() if name.startswith(heads)}
 
 
 def _answers(network: nn.Module, image_shape: tuple[int, int, int]) -> Tensor | None:

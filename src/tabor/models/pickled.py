@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,9 +90,9 @@ def read_pickled(path: Path, kind: Kind, given: Given) -> tuple[dict[str, Tensor
     """
     calls = called_by(path, kind)
     given.trust.tell(f"--trust-code: unpickling {one_line(path)}" + (f", which calls {calls}" if calls else ""))
-    with tempfile.TemporaryDirectory(prefix="tabor-", dir=given.trust.scratch) as folder:
-        answer = _unpickled(path, given, Path(folder))
-        weights, record = read_weights(Path(folder, MODEL_FILE)), read_record(Path(folder, MODEL_FILE))
+    with _folder(given.trust.scratch) as folder:
+        answer = _unpickled(path, given, folder)
+        weights, record = read_weights(folder / MODEL_FILE), read_record(folder / MODEL_FILE)
     if given.arch is None and answer.holds and "architecture" not in record:
         raise ModelError(
             f"{one_line(path)} holds a {one_line(answer.holds, 120)}, and {one_line(answer.reason)}; "
@@ -103,6 +103,17 @@ def read_pickled(path: Path, kind: Kind, given: Given) -> tuple[dict[str, Tensor
         name = record.get("architecture", {}).get("name") if isinstance(record.get("architecture"), dict) else None
         logging.getLogger("tabor").warning(told, one_line(path), one_line(name), one_line(answer.doubt))
     return weights, {name: record[name] for name in ("architecture",) if name in record and given.arch is None}
+
+
+@contextlib.contextmanager
+def _folder(scratch: Path | None) -> Iterator[Path]:
+    """A folder that is gone afterwards."""
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="tabor-", dir=scratch, ignore_cleanup_errors=True)
+    except OSError as error:
+        raise ModelError(f"cannot write into {one_line(scratch)}: {one_line(error.strerror)}") from None
+    with folder as name:
+        yield Path(name)
 
 
 def _unpickled(path: Path, given: Given, folder: Path) -> Answer:
