@@ -6,6 +6,7 @@ import pickle
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from typing import IO
 
 import torch
 from torch import Tensor
@@ -49,6 +50,23 @@ def read_checkpoint(path: Path, kind: Kind) -> dict[str, Tensor]:
     if odd := [name for name, value in weights.items() if not _is_plain(value)]:
         raise ModelError(f"{one_line(path)} holds sparse, quantised or complex weights: {one_line(odd[0], 80)}")
     return _unprefixed(weights)
+
+
+def plain_tensors(stream: IO[bytes]) -> dict[str, Tensor]:
+    """Returns the tensors by name that torch.save wrote, where they are all that it wrote.
+
+    Raises:
+        ModelError: there is something else, or they are damaged.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            loaded = torch.load(stream, map_location="cpu", weights_only=True)
+    except Exception as error:  # noqa: BLE001 (a damaged file may break the reader anywhere)
+        raise ModelError(f"damaged, or more than tensors: {one_line(error, 120)}") from None
+    if not isinstance(loaded, Mapping) or not all(isinstance(v, Tensor) and _is_plain(v) for v in loaded.values()):
+        raise ModelError("something else than plain tensors by name")
+    return {str(name): value for name, value in loaded.items()}
 
 
 def refusal(path: Path, kind: Kind) -> str:
