@@ -130,7 +130,7 @@ HOSTILE: dict[str, tuple[Callable[[Path], bytes], str]] = {
     ),
     "numpy scalar": (lambda dead: saved(WEIGHTS | {"best": np.float64(0.9)}), r"would call numpy"),
     "TorchScript": (lambda dead: torchscript(), "TorchScript program which can run code"),
-    "torch.export": (lambda dead: exported(), "torch.export program which can run code"),
+    "torch.export": (lambda dead: exported(), "torch.export program that takes something else than a batch of images"),
     "torch.package": (lambda dead: archive({"m/.data/extern_modules": b"", "m/x.py": b""}), "torch.package archive"),
     "Keras": (lambda dead: archive({"config.json": b"{}", "model.weights.h5": b""}), "Keras model which can run code"),
     "HDF5": (lambda dead: b"\x89HDF\r\n\x1a\n" + bytes(64), "HDF5 file"),

@@ -53,6 +53,9 @@ STRIDED = 7
 OLD_PROGRAM = "serialized_exported_program.json"
 """What torch.export up to 2.7 called the program."""
 
+SCHEMA = 8
+"""The major version of how programs are written since torch 2.6 at the latest."""
+
 Json = dict[str, Any]
 
 
@@ -142,15 +145,24 @@ def read_program(records: Records) -> Json:
     """Returns the program, as torch.export writes it down.
 
     Raises:
-        ProgramError: there is none, or more than one.
+        ProgramError: there is none, or more than one, or it is written as this reader does not know it.
     """
+    if "byteorder" in records and records.read("byteorder") != b"little":
+        raise ProgramError("was written big end first; export it on a machine that writes the little end first")
+    program = records.json(_program_name(records))
+    if (version := program["schema_version"]["major"]) != SCHEMA:
+        raise ProgramError(f"is written in version {one_line(version, 20)} of torch.export's schema, not {SCHEMA}")
+    return program
+
+
+def _program_name(records: Records) -> str:
     if OLD_PROGRAM in records:
-        return records.json(OLD_PROGRAM)
+        return OLD_PROGRAM
     models = [name for name in records.beginning("models/") if name.endswith(".json")]
     if len(models) != 1:
         compiled = " but machine code" if records.beginning("data/aotinductor/") else ""
         raise ProgramError(f"holds {len(models) or 'no'} programs{compiled}, where one is wanted")
-    return records.json(models[0])
+    return models[0]
 
 
 def read_tensors(records: Records) -> dict[str, Tensor]:
@@ -161,7 +173,7 @@ def read_tensors(records: Records) -> dict[str, Tensor]:
     """
     if OLD_PROGRAM in records:
         return _pickled(records, "serialized_state_dict.pt") | _pickled(records, "serialized_constants.pt")
-    model = records.beginning("models/")[0].removeprefix("models/").removesuffix(".json")
+    model = _program_name(records).removeprefix("models/").removesuffix(".json")
     tensors: dict[str, Tensor] = {}
     for folder, kind in (("data/weights/", "weights"), ("data/constants/", "constants")):
         old = f"{folder}{model}.pt"
@@ -178,6 +190,7 @@ def _pickled(records: Records, name: str) -> dict[str, Tensor]:
     try:
         with zipfile.ZipFile(content) as inner:
             Records(inner, len(content.getvalue()))  # an archive in the archive, of which the same must hold
+        content.seek(0)
         tensors = plain_tensors(content)
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise ProgramError(f"has tensors in a pickle, not readable as data alone ({one_line(error, 200)})") from None

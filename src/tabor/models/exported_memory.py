@@ -10,7 +10,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from tabor.models.exported_archive import ProgramError
-from tabor.models.exported_operators import Function, Operator
+from tabor.models.exported_functions import Function
+from tabor.models.exported_operators import Operator
 
 
 @dataclass

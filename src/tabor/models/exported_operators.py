@@ -7,16 +7,14 @@ takes memory addresses or strides, and what no image classifier needs.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
-from tabor.models.exported_archive import ProgramError
+from tabor.models import exported_functions as ours
+from tabor.models.exported_functions import Function
 
 LAYERS = """
     conv1d.default conv2d.default conv2d.padding conv3d.default convolution.default conv_transpose2d.input
@@ -25,7 +23,7 @@ LAYERS = """
     max_pool1d.default max_pool2d.default max_pool2d_with_indices.default avg_pool1d.default avg_pool2d.default
     adaptive_avg_pool1d.default adaptive_avg_pool2d.default adaptive_max_pool2d.default
     embedding.default pixel_shuffle.default pixel_unshuffle.default
-    channel_shuffle.default im2col.default glu.default
+    channel_shuffle.default im2col.default col2im.default glu.default
     upsample_nearest2d.vec upsample_nearest2d.default upsample_bilinear2d.vec upsample_bilinear2d.default
     upsample_bicubic2d.vec upsample_bicubic2d.default grid_sampler.default grid_sampler_2d.default
     pad.default constant_pad_nd.default reflection_pad2d.default replication_pad2d.default
@@ -64,7 +62,7 @@ CERTAIN_VIEWS = """
     expand.default expand_as.default slice.Tensor select.int narrow.default movedim.int movedim.intlist swapaxes.default
     swapdims.default
     split.Tensor split.sizes split_with_sizes.default chunk.default unbind.int unsafe_chunk.default
-    unsafe_split.Tensor diagonal.default alias.default
+    unsafe_split.Tensor diagonal.default unfold.default alias.default
 """
 """Their result always lies in the memory of their first argument, so that both change when one is written into."""
 
@@ -93,8 +91,6 @@ ASSERTIONS = """
 """Left out: what they check may not hold on another device or in another precision.  With them go the comparisons of
 sizes, which programs that were exported make for them alone: others could answer as the number of images bids."""
 
-Function = Callable[..., Any]
-
 
 @dataclass(frozen=True)
 class Operator:
@@ -113,146 +109,31 @@ class Operator:
     positional: bool = False
 
 
-def _reshape(self: Tensor, size: list[int]) -> Tensor:
-    # view() where it works: otherwise, as with channels laid last, what it would be if it did.
-    return self.reshape(size)
-
-
-def _same(self: Tensor) -> Tensor:
-    # detach() changes no number; that no gradient flows would only hide what is behind it.
-    return self
-
-
-def _dropout(input: Tensor, p: float, train: bool) -> Tensor:
-    _refuse_training(train and p > 0)
-    return input
-
-
-def _dropout_in_place(self: Tensor, p: float, train: bool) -> Tensor:
-    return _dropout(self, p, train)
-
-
-def _refuse_training(training: bool) -> None:
-    if training:
-        raise ProgramError("was exported in training mode; call eval() on the model before exporting it")
-
-
-def _batch_norm(
-    input: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    running_mean: Tensor | None,
-    running_var: Tensor | None,
-    training: bool,
-    momentum: float,
-    eps: float,
-    cudnn_enabled: bool = True,
-) -> Tensor:
-    _refuse_training(training)
-    return F.batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
-
-
-def _native_batch_norm(**given: Any) -> tuple[Tensor, None, None]:
-    return _batch_norm(**given, training=False), None, None
-
-
-def _native_layer_norm(
-    input: Tensor, normalized_shape: list[int], weight: Tensor | None, bias: Tensor | None, eps: float
-) -> tuple[Tensor, None, None]:
-    return F.layer_norm(input, normalized_shape, weight, bias, eps), None, None
-
-
-def _native_group_norm(input: Tensor, group: int, eps: float, **given: Any) -> tuple[Tensor, None, None]:
-    # It is also told the number of images, which may be another one now.
-    return F.group_norm(input, group, given["weight"], given["bias"], eps), None, None
-
-
-def _softmax(self: Tensor, dim: int, half_to_float: bool) -> Tensor:
-    return self.softmax(dim)
-
-
-def _log_softmax(self: Tensor, dim: int, half_to_float: bool) -> Tensor:
-    return self.log_softmax(dim)
-
-
-def _attention(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attn_mask: Tensor | None = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    scale: float | None = None,
-    enable_gqa: bool = False,
-) -> Tensor:
-    _refuse_training(dropout_p > 0)
-    return F.scaled_dot_product_attention(
-        query, key, value, attn_mask, 0.0, is_causal, scale=scale, enable_gqa=enable_gqa
-    )
-
-
-def _flash_attention(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    attn_mask: Tensor | None = None,
-    scale: float | None = None,
-) -> tuple[Tensor, None]:
-    return _attention(query, key, value, attn_mask, dropout_p, is_causal, scale), None
-
-
-def _to_copy(self: Tensor, dtype: torch.dtype | None = None, **placement: object) -> Tensor:
-    return self.to(dtype=dtype or self.dtype, copy=True)
-
-
-def _adaptive_average(self: Tensor, output_size: list[int]) -> Tensor:
-    return F.adaptive_avg_pool2d(self, output_size)  # type: ignore[arg-type]
-
-
 OURS: Mapping[str, Operator] = {
-    "view.default": Operator(_reshape, view=None),
-    "_unsafe_view.default": Operator(_reshape, view=None),
-    "detach.default": Operator(_same, view=True),
-    "detach_.default": Operator(_same, view=True),
-    "dropout.default": Operator(_dropout, view=True),
-    "dropout_.default": Operator(_dropout_in_place, view=True),
-    "feature_dropout.default": Operator(_dropout, view=True),
-    "feature_dropout_.default": Operator(_dropout_in_place, view=True),
-    "alpha_dropout.default": Operator(_dropout, view=True),
-    "batch_norm.default": Operator(_batch_norm),
-    "_native_batch_norm_legit_no_training.default": Operator(_native_batch_norm),
-    "native_layer_norm.default": Operator(_native_layer_norm),
-    "native_group_norm.default": Operator(_native_group_norm),
-    "_softmax.default": Operator(_softmax),
-    "_log_softmax.default": Operator(_log_softmax),
-    "scaled_dot_product_attention.default": Operator(_attention),
-    "_scaled_dot_product_flash_attention_for_cpu.default": Operator(_flash_attention),
-    "_adaptive_avg_pool2d.default": Operator(_adaptive_average),
-    "_to_copy.default": Operator(_to_copy),
+    "view.default": Operator(ours.reshape, view=None),
+    "_unsafe_view.default": Operator(ours.reshape, view=None),
+    "detach.default": Operator(ours.same, view=True),
+    "detach_.default": Operator(ours.same, view=True),
+    "dropout.default": Operator(ours.dropout, view=True),
+    "dropout_.default": Operator(ours.dropout_in_place, view=True),
+    "feature_dropout.default": Operator(ours.dropout, view=True),
+    "feature_dropout_.default": Operator(ours.dropout_in_place, view=True),
+    "alpha_dropout.default": Operator(ours.dropout, view=True),
+    "batch_norm.default": Operator(ours.batch_norm),
+    "_native_batch_norm_legit_no_training.default": Operator(ours.native_batch_norm),
+    "_native_batch_norm_legit.no_stats": Operator(ours.native_batch_norm_alone),
+    "native_layer_norm.default": Operator(ours.native_layer_norm),
+    "native_group_norm.default": Operator(ours.native_group_norm),
+    "_softmax.default": Operator(ours.softmax),
+    "_log_softmax.default": Operator(ours.log_softmax),
+    "scaled_dot_product_attention.default": Operator(ours.attention),
+    "_scaled_dot_product_flash_attention_for_cpu.default": Operator(ours.flash_attention),
+    "_adaptive_avg_pool2d.default": Operator(ours.adaptive_average),
+    "_upsample_bilinear2d_aa.vec": Operator(ours.upsample_smoothly("bilinear")),
+    "_upsample_bicubic2d_aa.vec": Operator(ours.upsample_smoothly("bicubic")),
+    "_to_copy.default": Operator(ours.to_copy),
 }
 """Operators of PyTorch that stand for another one, which checks its arguments or is safe for a classifier."""
-
-
-def _size(self: Tensor, dim: int) -> int:
-    return self.size(dim)
-
-
-LARGEST_NUMBER = 2**63
-"""Whole numbers of more than 64 bits measure nothing; multiplied on and on they would fill the memory."""
-
-
-def _of_numbers(function: Function) -> Function:
-    def checked(*operands: object) -> Any:
-        if not all(type(operand) in (int, float, bool) for operand in operands):
-            raise ProgramError("computes sizes from something else than numbers")
-        result = function(*operands)
-        if isinstance(result, int) and abs(result) >= LARGEST_NUMBER:
-            raise ProgramError("computes a size of more than 64 bits")
-        return result
-
-    return checked
 
 
 NUMBERS: Mapping[str, Function] = {
@@ -288,9 +169,9 @@ def operators() -> Mapping[str, Operator]:
         function, in_place = aten(f"{base}.{overload or 'default'}"), aten(f"{base}_.{overload or 'default'}")
         if function and in_place:
             known[f"{base}_.{overload or 'default'}"] = Operator(function, in_place=in_place)
-    known |= {**OURS, "sym_size.int": Operator(_size)}
+    known |= {**OURS, "sym_size.int": Operator(ours.size)}
     named = {f"torch.ops.aten.{name}": operator for name, operator in known.items()}
-    return named | {name: Operator(_of_numbers(call), positional=True) for name, call in NUMBERS.items()}
+    return named | {name: Operator(ours.of_numbers(call), positional=True) for name, call in NUMBERS.items()}
 
 
 def aten(name: str) -> Function | None:
