@@ -132,7 +132,7 @@ CODE: Corpus = {
         lambda dead: archive({"m/data.pkl": b"\x80\x02}.", "m/code/x.py": b"", "m/version": b"3\n"}),
         "TorchScript program",
     ),
-    "torch.export": (lambda dead: exported(), "torch.export program which can run code"),
+    "torch.export": (lambda dead: exported(), "torch.export program that takes something else than a batch of images"),
     "torch.package": (package, "torch.package archive which can run code"),
     "Keras": (
         lambda dead: archive({"config.json": b"{}", "model.weights.h5": b""}),

@@ -159,7 +159,7 @@ def test_a_file_that_grows(content: bytes, tmp_path: Path, monkeypatch: pytest.M
             file.write(b"more")
         return "0" * 64
 
-    monkeypatch.setattr("tabor.models.load.sha256", digest)
+    monkeypatch.setattr("tabor.models.load.fingerprint", digest)
     with pytest.raises(ModelError, match="changed while it was read"):
         load_model(path, arch=TINY.name, channels=1, size=TINY.size, isolate=False)
 

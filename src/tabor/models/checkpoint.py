@@ -7,6 +7,7 @@ import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from typing import IO
 
 import torch
 from torch import Tensor, nn
@@ -85,6 +86,23 @@ def _checked(weights: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
             raise ModelError(f"{one_line(path)} holds {fault}: {one_line(name, 80)}")
     # A file can hang attributes and hooks on a tensor, even in the place of its methods; `.data` leaves them behind.
     return _unprefixed({name: value.data for name, value in weights.items()})
+
+
+def plain_tensors(stream: IO[bytes]) -> dict[str, Tensor]:
+    """Returns the tensors by name that torch.save wrote, where they are all that it wrote.
+
+    Raises:
+        ModelError: there is something else, or they are damaged.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            loaded = torch.load(stream, map_location="cpu", weights_only=True)
+    except Exception as error:  # noqa: BLE001 (a damaged file may break the reader anywhere)
+        raise ModelError(f"damaged, or more than tensors: {one_line(error, 120)}") from None
+    if not isinstance(loaded, Mapping) or not all(isinstance(v, Tensor) and not _fault(v) for v in loaded.values()):
+        raise ModelError("something else than plain tensors by name")
+    return {str(name): value.data for name, value in loaded.items()}
 
 
 def refusal(path: Path, kind: Kind) -> str:

@@ -131,6 +131,8 @@ def _archive_kind(path: Path) -> Kind:
         return Kind.PACKAGE
     if "constants.pkl" in names or any(name.startswith("code/") for name in names):
         return Kind.TORCHSCRIPT
+    if "serialized_exported_program.json" in whole:  # as torch.export wrote it up to 2.7
+        return Kind.EXPORTED
     if "archive_format" in names or any(name.startswith("models/") and name.endswith(".json") for name in names):
         return Kind.EXPORTED
     if "data.pkl" in names:

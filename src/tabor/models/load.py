@@ -13,6 +13,7 @@ from tabor.errors import ModelError, one_line
 from tabor.models.build import Architecture, import_family
 from tabor.models.checkpoint import NeedsCodeError, read_checkpoint, refusal
 from tabor.models.content import Kind, identify
+from tabor.models.exported import describe_exported, read_exported
 from tabor.models.folder import fingerprint
 from tabor.models.hub import located
 from tabor.models.huggingface import describe, described, fill_any, is_hub, read_folder
@@ -150,6 +151,8 @@ def find_architecture(
     kind = _readable(path)
     if kind is Kind.HUGGINGFACE:
         return describe(path, Given(size=size)).architecture
+    if kind is Kind.EXPORTED:
+        return describe_exported(path)
     return recorded_architecture(read_record(path), path) if kind is Kind.SAFETENSORS else None
 
 
@@ -179,12 +182,13 @@ READERS: dict[Kind, Callable[[Path, Given], Parts]] = {
     Kind.OLD_CHECKPOINT: _from_checkpoint,
     Kind.TORCHSCRIPT: read_torchscript,
     Kind.HUGGINGFACE: read_folder,
+    Kind.EXPORTED: read_exported,
 }
 """How each kind of file is read."""
 
 CHECKPOINTS = (Kind.CHECKPOINT, Kind.OLD_CHECKPOINT)
 
-REHEARSED = CHECKPOINTS
+REHEARSED = (*CHECKPOINTS, Kind.EXPORTED)
 """Kinds with a parser of their own.  Of safetensors and JSON every bound is checked; code is trusted or refused."""
 
 
@@ -192,7 +196,7 @@ def _readable(path: Path) -> Kind:
     kind = identify(path)
     if kind in READERS:
         return kind
-    if kind in (Kind.PICKLE, Kind.PACKAGE, Kind.EXPORTED, Kind.KERAS, Kind.HDF5):
+    if kind in (Kind.PICKLE, Kind.PACKAGE, Kind.KERAS, Kind.HDF5):
         raise ModelError(refusal(path, kind))
     raise ModelError(
         f"{one_line(path)} is {kind.value}; tabor reads safetensors files, state dicts of torch.save and "
