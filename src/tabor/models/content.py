@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from tabor.errors import ModelError, one_line
+from tabor.models.onnx_graph.wire import looks_like_onnx
 
 TORCH_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 """How files begin that torch.save wrote before it made archives (up to torch 1.5, or when asked to)."""
@@ -40,6 +41,7 @@ class Kind(StrEnum):
     HDF5 = "an HDF5 file (Keras writes those)"
     NUMPY = "a NumPy file"
     PICKLE = "a pickle"
+    ONNX = "an ONNX model"
     UNKNOWN = "a file of no known kind"
 
 
@@ -72,7 +74,7 @@ def identify(path: Path) -> Kind:
     for signature, kind in _SIGNATURES.items():
         if head.startswith(signature):
             return kind
-    return Kind.UNKNOWN
+    return Kind.ONNX if looks_like_onnx(head) else Kind.UNKNOWN
 
 
 def _archive_kind(path: Path) -> Kind:

@@ -12,6 +12,7 @@ from tabor.files import sha256
 from tabor.models.build import Architecture
 from tabor.models.checkpoint import read_checkpoint, refusal
 from tabor.models.content import Kind, identify
+from tabor.models.onnx_file import onnx_architecture, read_onnx
 from tabor.models.outputs import as_logits, recognise
 from tabor.models.parts import Given, Parts
 from tabor.models.pixels import prepared
@@ -102,7 +103,10 @@ def find_architecture(path: str | Path) -> Architecture | None:
         ModelError: no such file, a kind of file that is not read, or a record that makes no sense.
     """
     path = Path(path)
-    return recorded_architecture(read_record(path), path) if _readable(path) is Kind.SAFETENSORS else None
+    kind = _readable(path)
+    if kind is Kind.ONNX:
+        return onnx_architecture(path)
+    return recorded_architecture(read_record(path), path) if kind is Kind.SAFETENSORS else None
 
 
 def _from_safetensors(path: Path, given: Given) -> Parts:
@@ -118,6 +122,7 @@ READERS: dict[Kind, Callable[[Path, Given], Parts]] = {
     Kind.SAFETENSORS: _from_safetensors,
     Kind.CHECKPOINT: _from_checkpoint,
     Kind.OLD_CHECKPOINT: _from_checkpoint,
+    Kind.ONNX: read_onnx,
 }
 """How each kind of file is read."""
 
@@ -128,4 +133,4 @@ def _readable(path: Path) -> Kind:
         return kind
     if kind in (Kind.PICKLE, Kind.TORCHSCRIPT, Kind.PACKAGE, Kind.EXPORTED, Kind.KERAS, Kind.HDF5):
         raise ModelError(refusal(path, kind))
-    raise ModelError(f"{one_line(path)} is {kind.value}; tabor reads safetensors files and state dicts of torch.save")
+    raise ModelError(f"{one_line(path)} is {kind.value}; tabor reads safetensors files, state dicts of torch.save and ONNX models")
