@@ -171,6 +171,6 @@ HOSTILE: dict[str, tuple[Callable[[Path], bytes], str]] = {
     "safetensors, huge header": (lambda dead: (2**40).to_bytes(8, "little") + b"{}" * 20, "no known kind"),
     "nothing": (lambda dead: b"", "no known kind"),
     "text": (lambda dead: b"these are no weights\n" * 20, "no known kind"),
-    "ONNX": (lambda dead: b"\x08\x07\x12\x07pytorch" + bytes(40), "no known kind"),
+    "ONNX, damaged": (lambda dead: b"\x08\x07\x12\x07pytorch" + bytes(40), "an ONNX model that is not read"),
 }
 """Each makes a file's content, given where its canary would appear; and what the refusal says."""

@@ -133,4 +133,6 @@ def _readable(path: Path) -> Kind:
         return kind
     if kind in (Kind.PICKLE, Kind.TORCHSCRIPT, Kind.PACKAGE, Kind.EXPORTED, Kind.KERAS, Kind.HDF5):
         raise ModelError(refusal(path, kind))
-    raise ModelError(f"{one_line(path)} is {kind.value}; tabor reads safetensors files, state dicts of torch.save and ONNX models")
+    raise ModelError(
+        f"{one_line(path)} is {kind.value}; tabor reads safetensors files, state dicts of torch.save and ONNX models"
+    )

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from tabor.errors import ModelError, one_line
-from tabor.models.build import Architecture
+from tabor.models.build import LARGEST_IMAGE, Architecture
 from tabor.models.onnx_graph.network import GraphNetwork
 from tabor.models.onnx_graph.plan import Plan, plan
 from tabor.models.onnx_graph.proto import Graph, read_graph
@@ -158,7 +158,10 @@ def _image_shape(where: ImageInput, given: Given) -> tuple[int, tuple[int, int]]
         raise OpenSizeError("it takes images of any size; give the size it was trained on with --size")
     if where.height not in (None, height) or where.width not in (None, width):
         raise ModelError(f"it takes images of {where.height or 'any'}×{where.width or 'any'}, not {height}×{width}")
-    return where.channels or given.channels or 3, (height, width)
+    channels = where.channels or given.channels or 3
+    if max(channels, height, width) > LARGEST_IMAGE:
+        raise ModelError(f"images of more than {LARGEST_IMAGE} channels or pixels a side make no sense")
+    return channels, (height, width)
 
 
 def _recorded(metadata: Mapping[str, str], channels: int, element: int) -> dict[str, Any]:

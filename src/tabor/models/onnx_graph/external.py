@@ -28,12 +28,13 @@ def read_external(folder: Path, entries: dict[str, str], size: int) -> bytes:
         raise ModelError(f"its external data claims {length:,} bytes for weights of {size:,}")
     try:
         with _opened(folder / location) as file:
-            if offset + length > os.fstat(file.fileno()).st_size:
-                raise ModelError(f"its external data reaches beyond the end of {one_line(location, 80)}")
-            file.seek(offset)
-            return bytes(file.read(length))
+            file.seek(min(offset, os.fstat(file.fileno()).st_size))
+            data = bytes(file.read(length))
     except (OSError, ValueError):  # ValueError: a name with a NUL in it
         raise ModelError(f"its external data cannot be read: {one_line(location, 80)}") from None
+    if len(data) < length:
+        raise ModelError(f"its external data reaches beyond the end of {one_line(location, 80)}")
+    return data
 
 
 def _check_place(folder: Path, location: str) -> None:

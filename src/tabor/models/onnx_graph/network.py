@@ -57,9 +57,7 @@ class GraphNetwork(nn.Module):
             for step in plan.steps
         )
 
-    def _source(
-        self, op: str, place: int, argument: Argument, held: dict[int, str]
-    ) -> Value | _Held | Numbers | None:
+    def _source(self, op: str, place: int, argument: Argument, held: dict[int, str]) -> Value | _Held | Numbers | None:
         if not isinstance(argument, Tensor):
             return argument
         if id(argument) not in held:

@@ -142,7 +142,9 @@ class _Planner:
         if name == "":
             return None
         if name not in self._values:
-            raise ModelError(f"its {one_line(node.op, 40)} needs {one_line(name, 80)}, which nothing before it computes")
+            raise ModelError(
+                f"its {one_line(node.op, 40)} needs {one_line(name, 80)}, which nothing before it computes"
+            )
         return self._values[name]
 
     def _define(self, name: str, value: Tensor, node: Node) -> None:
@@ -151,7 +153,9 @@ class _Planner:
         if name:
             self._values[name] = value
 
-    def _outlook(self, operator: Operator, node: Node, arguments: Sequence[Tensor | Numbers | None]) -> Sequence[Tensor]:
+    def _outlook(
+        self, operator: Operator, node: Node, arguments: Sequence[Tensor | Numbers | None]
+    ) -> Sequence[Tensor]:
         """The outputs' shapes, computed without memory and counted."""
         from torch.utils.flop_counter import FlopCounterMode
 
@@ -188,9 +192,7 @@ def _as_numbers(value: Tensor | None, node: Node) -> Numbers | None:
 
 
 @torch.no_grad()
-def _computed(
-    operator: Operator, node: Node, arguments: Sequence[Tensor | Numbers | None]
-) -> Sequence[Tensor]:
+def _computed(operator: Operator, node: Node, arguments: Sequence[Tensor | Numbers | None]) -> Sequence[Tensor]:
     try:
         return as_tuple(operator.compute(node, *arguments))
     except ModelError:

@@ -19,7 +19,7 @@ from tabor.models.onnx_graph.wire import check_fields
 LARGEST_FILE = 2**31 - 1
 """Bytes; protobuf's own limit."""
 
-MOST_NODES = 20_000
+MOST_NODES = 10_000
 
 STANDARD = ("", "ai.onnx")
 """The names of the standard's own domain of operators."""

@@ -31,8 +31,11 @@ def check_answers(network: nn.Module, images: Tensor, judge: Judge) -> None:
     Raises:
         ModelError: onnxruntime refuses the file, the answers differ, or are no finite numbers.
     """
-    with torch.no_grad():
-        ours = network(images)
+    try:
+        with torch.no_grad():
+            ours = network(images)
+    except Exception as error:  # noqa: BLE001 (a number in the graph may be out of its range anywhere)
+        raise ModelError(f"it cannot be computed: {one_line(error, 160)}") from None
     if not bool(torch.isfinite(ours).all()):
         raise ModelError("its answers to random images are not finite numbers (NaN or infinity)")
     for batch in judge.batches:

@@ -12,9 +12,7 @@ from tabor.models.onnx_graph.operators.reductions import REDUCTIONS
 from tabor.models.onnx_graph.operators.selection import SELECTION
 from tabor.models.onnx_graph.operators.shapes import SHAPES
 
-OPERATORS: dict[str, Operator] = (
-    ELEMENTWISE | LAYERS | NORMALISATION | POOLING | REDUCTIONS | SELECTION | SHAPES
-)
+OPERATORS: dict[str, Operator] = ELEMENTWISE | LAYERS | NORMALISATION | POOLING | REDUCTIONS | SELECTION | SHAPES
 """By the type that a node names."""
 
 __all__ = ["OPERATORS"]

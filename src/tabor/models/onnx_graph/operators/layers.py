@@ -46,7 +46,25 @@ def _einsum(node: Node, *inputs: Tensor) -> Tensor:
     return torch.einsum(node.text("equation", ""), *inputs)
 
 
+def _attention(node: Node, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Softmax(query · key) · value, one head at a time; heads as an axis, or side by side as the node says."""
+    if node.number("softcap", 0.0) or node.integer("is_causal", 0):
+        raise node.refuse("a cap or a causal mask")
+    folded = query.ndim == 3
+    if folded:
+        heads = node.integer("q_num_heads", 1), node.integer("kv_num_heads", 1), node.integer("kv_num_heads", 1)
+        query, key, value = (
+            x.unflatten(2, (count, -1)).transpose(1, 2) for x, count in zip((query, key, value), heads, strict=True)
+        )
+    scores = query @ key.transpose(2, 3) * node.number("scale", query.shape[3] ** -0.5)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
+    answer = scores.softmax(3) @ value
+    return answer.transpose(1, 2).flatten(2) if folded else answer
+
+
 LAYERS: dict[str, Operator] = {
+    "Attention": Operator(_attention),
     "Conv": Operator(_convolution),
     "ConvTranspose": Operator(_transposed),
     "Einsum": Operator(_einsum),

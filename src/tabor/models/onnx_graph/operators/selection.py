@@ -31,6 +31,12 @@ def _from_the_front(places: Tensor, size: int) -> Tensor:
     return torch.where(places < 0, places + size, places)
 
 
+def _scatter(node: Node, x: Tensor, places: Tensor, updates: Tensor) -> Tensor:
+    if node.text("reduction", "none") != "none":
+        raise node.refuse("a reduction")
+    return x.index_put(places.unbind(-1), updates)
+
+
 def _slice(
     node: Node,
     x: Tensor,
@@ -122,6 +128,7 @@ SELECTION: dict[str, Operator] = {
     "GatherElements": Operator(_gather_elements),
     "Pad": Operator(_pad, numbers=(1, 2, 3)),
     "Resize": Operator(_resize, numbers=(1, 2, 3)),
+    "ScatterND": Operator(_scatter),
     "Slice": Operator(_slice, numbers=(1, 2, 3, 4)),
     "Split": Operator(_split, numbers=(1,)),
     "Upsample": Operator(_upsample, numbers=(1,)),

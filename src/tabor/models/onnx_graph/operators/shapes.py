@@ -33,7 +33,9 @@ def _constant(node: Node) -> Tensor:
 
 
 def _filled(node: Node, shape: list[int]) -> Tensor:
-    value = node.attributes.get("value", torch.zeros(1))
+    value = node.attributes.get("value")
+    if value is None:
+        return torch.zeros(shape)
     if not isinstance(value, Tensor) or value.numel() != 1:
         raise node.refuse("a value that is not one number")
     return torch.full(shape, value.item(), dtype=value.dtype)
