@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,7 +17,7 @@ from rich.console import Console
 from rich.text import Text
 
 from tabor import cli_models, cli_trojai, options
-from tabor.console import log, log_alarm, show, show_json
+from tabor.console import log, show, show_json
 from tabor.errors import TaborError, one_line
 from tabor.options import ExitCode
 
@@ -84,38 +85,26 @@ def scan(
     json_only: options.Json = False,
 ) -> int:
     """Search a classifier for a planted trigger, class by class, and say whether one stands out."""
+    from tabor.cli_loading import ModelOptions, load_both
     from tabor.data import load_images
-    from tabor.models import find_architecture, load_model
     from tabor.progress import live
     from tabor.report import write_run
     from tabor.scanning import scan as run_scan
 
-    known = find_architecture(model, arch=arch, size=size)
-    clean = load_images(
-        data,
-        size=size or (known.size if known else None),
-        split=split,
-        limit=images,
-        seed=seed,
-        skip_bad=skip_bad_images,
-        grey=known is not None and known.channels == 1,
-    )
-    channels, height, width = clean.images.shape[1:]
-    classifier = load_model(
-        model,
+    how = ModelOptions(
         arch=arch,
         num_classes=num_classes,
-        channels=None if known else channels,
-        size=(height, width),
-        mean=options.numbers("--mean", mean, channels),
-        std=options.numbers("--std", std, channels),
-        bgr=bgr or None,
-        value_range=options.value_range(value_range),
+        mean=mean,
+        std=std,
+        bgr=bgr,
+        value_range=value_range,
+        size=size,
         allow_torchscript=allow_torchscript,
         trust_code=trust_code,
-        on_code=log_alarm,
         isolate=isolate,
     )
+    pictures = partial(load_images, data, split=split, limit=images, seed=seed, skip_bad=skip_bad_images)
+    classifier, clean = load_both(model, how, pictures)
     with live("scanning") as on_progress:
         result = run_scan(
             classifier,

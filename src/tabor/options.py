@@ -112,7 +112,7 @@ def value_range(text: str | None) -> tuple[float, float] | None:
     Raises:
         SettingError: the text is something else.
     """
-    ends = numbers("--range", text, 1)
+    ends = numbers("--range", text)
     if ends is None:
         return None
     if len(ends) != 2:
@@ -120,7 +120,7 @@ def value_range(text: str | None) -> tuple[float, float] | None:
     return ends[0], ends[1]
 
 
-def numbers(option: str, text: str | None, channels: int) -> tuple[float, ...] | None:
+def numbers(option: str, text: str | None, channels: int = 1) -> tuple[float, ...] | None:
     """Reads one number, or one a channel, separated by commas.
 
     Raises:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tabor.cli import main
 from tabor.errors import ModelError
-from tabor.models import Architecture, find_architecture, load_model
+from tabor.models import Architecture, knows_its_images, load_model
 from tabor.models.build import initialise
 from tabor.models.content import Kind, globals_of, identify
 
@@ -58,7 +58,7 @@ def test_the_content_tells_the_kind_and_the_name_does_not(written: Path, tmp_pat
     assert load_model(misnamed).record["clean_accuracy"] == 0.5
     misnamed.write_bytes(saved({"weight": torch.ones(2)}))
     assert identify(misnamed) is Kind.CHECKPOINT
-    assert find_architecture(misnamed) is None
+    assert not knows_its_images(misnamed)
     with pytest.raises(ModelError, match="does not say which network"):
         load_model(misnamed)
 

@@ -15,7 +15,9 @@ import pytest
 import torch
 
 from tabor.errors import ModelError
-from tabor.models import find_architecture, load_model
+from tabor.models import load_model
+from tabor.models.huggingface import described
+from tabor.models.parts import Given
 
 from .hub_folders import transformers_network, write_folder
 
@@ -107,7 +109,7 @@ def test_only_data_is_fetched_and_the_commit_is_recorded(hub: type[Hub]) -> None
 
 
 def test_the_architecture_alone_needs_no_weights(hub: type[Hub], tmp_path: Path) -> None:
-    found = find_architecture("hub:user/name")
+    found = described("hub:user/name", Given()).architecture
     assert found == load_model(hub.folder).architecture
     assert sorted(set(hub.asked)) == ["config.json", "preprocessor_config.json"]
     loaded = load_model(hub.folder / "model.safetensors", arch="hub:user/name@main")
@@ -138,10 +140,9 @@ def test_what_was_fetched_is_there_without_the_network(hub: type[Hub], monkeypat
 )
 @pytest.mark.usefixtures("hub")
 def test_what_cannot_be_had(name: str, reason: str) -> None:
-    for call in (load_model, find_architecture):
-        with pytest.raises(ModelError, match=f"cannot fetch hub:.*{reason}") as caught:
-            call(f"hub:{name}")
-        assert str(caught.value).isprintable()
+    with pytest.raises(ModelError, match=f"cannot fetch hub:.*{reason}") as caught:
+        load_model(f"hub:{name}")
+    assert str(caught.value).isprintable()
 
 
 def test_a_server_that_is_not_there(hub: type[Hub], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,8 +18,10 @@ from torch import Tensor
 
 from tabor.cli import main
 from tabor.errors import ModelError
-from tabor.models import Architecture, find_architecture, load_model
+from tabor.models import Architecture, knows_its_images, load_model
 from tabor.models.build import initialise
+from tabor.models.huggingface import describe
+from tabor.models.parts import Given
 
 from .hub_folders import FAMILIES, PIXELS, edit, transformers_network, write_folder
 
@@ -84,7 +86,6 @@ def test_grey_and_oblong_images(channels: int, size: tuple[int, int], tmp_path: 
     }
     folder = write_folder(tmp_path / "model", network, pixels)
     loaded, images = load_model(folder), some_images(channels, *size)
-    assert find_architecture(folder) == loaded.architecture
     assert loaded.architecture.image_shape == (channels, *size)
     assert torch.allclose(loaded(images), network((images - 0.5) / 0.2).logits, atol=1e-5)
 
@@ -121,8 +122,7 @@ SAID: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 def test_what_processors_say(name: str, tmp_path: Path) -> None:
     said, means = SAID[name]
     folder = write_folder(tmp_path / "model", transformers_network("convnext", image_size=64), PIXELS | said)
-    architecture = find_architecture(folder)
-    assert architecture is not None
+    architecture = describe(folder, Given()).architecture
     fields = {"size": (32, 32), "mean": RGB[0], "std": RGB[1], "bgr": False, "value_range": (0, 1)} | means
     assert {field: getattr(architecture, field) for field in fields} == fields
 
@@ -145,9 +145,7 @@ def test_without_a_processor_the_caller_says_how_images_are_normalised(tmp_path:
     images = some_images(3, 32, 32)
     loaded = load_model(folder, mean=(0,) * 3, std=(1,) * 3)
     assert torch.allclose(loaded(images), network(images).logits, atol=1e-5)
-    found = find_architecture(folder)
-    assert found is not None
-    assert found.size == (32, 32)  # the network's settings have it
+    assert loaded.architecture.size == (32, 32)  # the network's settings have it
 
 
 def test_shards_are_read_together(tmp_path: Path) -> None:
@@ -184,8 +182,8 @@ def test_an_architecture_from_one_folder_and_weights_from_a_file(tmp_path: Path)
     wanted = other(normalised(images, *RGB)).logits
     for path in (saved, wrapped, write_folder(tmp_path / "folder", other, None)):
         assert torch.allclose(load_model(path, arch=arch)(images), wanted, atol=1e-5)
-    assert find_architecture(saved, arch=arch) == load_model(saved, arch=arch).architecture
-    assert find_architecture(saved, arch="timm:resnet10t") is None
+    assert knows_its_images(saved, arch)
+    assert not knows_its_images(saved, "timm:resnet10t")
     with pytest.raises(ModelError, match="unknown architecture transformers:vit"):
         initialise(load_model(saved, arch=arch).architecture, seed=0)
 
@@ -212,7 +210,6 @@ def test_folders_of_timm(name: str, built: dict[str, Any], legacy: bool, tmp_pat
         data = said.pop("pretrained_cfg")
         (tmp_path / "config.json").write_text(json.dumps(data | said))
     loaded, images = load_model(tmp_path), some_images(channels, *size)
-    assert find_architecture(tmp_path) == loaded.architecture
     assert loaded.architecture.image_shape == (channels, *size)
     assert torch.allclose(loaded(images), network(normalised(images, used["mean"], used["std"])), atol=1e-5)
 

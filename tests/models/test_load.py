@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from tabor.errors import ModelError
-from tabor.models import Architecture, find_architecture, load_model
+from tabor.models import Architecture, knows_its_images, load_model
 from tabor.models.build import initialise
 from tabor.models.pixels import prepared
 from tabor.models.safetensors_file import write_model
@@ -257,10 +257,8 @@ def test_architecture_that_is_no_record_of_one(architecture: object, with_record
         load_model(with_record(json.dumps({"architecture": architecture})))
 
 
-def test_the_architecture_can_be_read_alone(written: Path, tiny: Architecture, tmp_path: Path) -> None:
-    assert find_architecture(written) == tiny
-    foreign = tmp_path / "foreign.safetensors"
-    safetensors.torch.save_file({"weight": torch.ones(2)}, foreign)
-    assert find_architecture(foreign) is None
+def test_which_models_say_what_images_they_take(written: Path, tmp_path: Path) -> None:
+    assert knows_its_images(written)
+    assert not knows_its_images(written, "tabor:digits4")
     with pytest.raises(ModelError, match="there is no model file"):
-        find_architecture(tmp_path / "missing")
+        knows_its_images(tmp_path / "missing")

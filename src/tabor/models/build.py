@@ -26,8 +26,8 @@ class Architecture:
         num_classes: number of logits, at least 2.
         channels: channels of the images.
         size: (H, W) of the images in pixels.
-        mean, std: per-channel normalisation that the network was trained with, in units of `value_range` and in the
-            network's own order of channels; None: none.
+        mean, std: normalisation that the network was trained with, one number or one a channel, in units of
+            `value_range` and in the network's own order of channels; None: none.
         bgr: whether the network takes its channels as blue, green, red.
         value_range: what the network calls black and white, before the normalisation.
     """
@@ -43,6 +43,10 @@ class Architecture:
 
     def __post_init__(self) -> None:
         self._check_counts()
+        for name in ("mean", "std"):
+            values = getattr(self, name)
+            if isinstance(values, tuple) and len(values) == 1:  # one for every channel
+                object.__setattr__(self, name, values * self.channels)
         if (self.mean is None) != (self.std is None):
             raise ModelError("mean and std belong together; give both or neither")
         for values in (self.mean, self.std):

@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from tabor.errors import ModelError, one_line
+from tabor.models.onnx_graph.wire import looks_like_onnx
 
 TORCH_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 """How files begin that torch.save wrote before it made archives (up to torch 1.5, or when asked to)."""
@@ -55,6 +56,7 @@ class Kind(StrEnum):
     NUMPY = "a NumPy file"
     PICKLE = "a pickle"
     HUGGINGFACE = "a Hugging Face folder"
+    ONNX = "an ONNX model"
     TAR = "a tar archive (PyTorch before 0.2 wrote those)"
     COMPRESSED = "a compressed file (joblib writes those)"
     UNKNOWN = "a file of no known kind"
@@ -100,7 +102,7 @@ def _kind_by(head: bytes) -> Kind:
     for signature, kind in _SIGNATURES.items():
         if head.startswith(signature):
             return kind
-    return Kind.UNKNOWN
+    return Kind.ONNX if looks_like_onnx(head) else Kind.UNKNOWN
 
 
 def _folder_kind(path: Path) -> Kind:

@@ -49,17 +49,6 @@ def read_exported(path: Path, given: Given) -> Parts:
     return Parts(network, architecture)
 
 
-def describe_exported(path: Path) -> Architecture:
-    """Returns what a program says about itself; reads no weights.
-
-    Raises:
-        ModelError: the file is damaged, or is no classifier.
-    """
-    with _told(path), opened(path) as records:
-        written = read_program(records)
-        return _architecture(path, read_shapes(written, read_signature(written)), Given())
-
-
 @contextmanager
 def _told(path: Path) -> Iterator[None]:
     try:

@@ -10,20 +10,21 @@ from typing import Any
 from torch import Tensor, nn
 
 from tabor.errors import ModelError, one_line
-from tabor.models.build import Architecture, import_family
+from tabor.models.build import import_family
 from tabor.models.checkpoint import NeedsCodeError, read_checkpoint, refusal
 from tabor.models.content import Kind, identify
-from tabor.models.exported import describe_exported, read_exported
+from tabor.models.exported import read_exported
 from tabor.models.folder import fingerprint
-from tabor.models.hub import located
-from tabor.models.huggingface import describe, described, fill_any, is_hub, read_folder
+from tabor.models.hub import HUB, located
+from tabor.models.huggingface import fill_any, is_hub, read_folder
 from tabor.models.isolation import check_unchanged, rehearsed, state_of
+from tabor.models.onnx_file import read_onnx
 from tabor.models.outputs import as_logits, recognise
 from tabor.models.own_code import fill_own, is_own_code
 from tabor.models.parts import Given, Parts, Trust, nobody
 from tabor.models.pickled import read_pickled
 from tabor.models.pixels import prepared
-from tabor.models.safetensors_file import read_record, read_weights, recorded_architecture
+from tabor.models.safetensors_file import read_record, read_weights
 from tabor.models.torchscript import read_torchscript
 
 
@@ -137,23 +138,19 @@ def rehearse(path: Path, given: Given) -> None:
         LoadedModel(READERS[kind](path, given), path.name, "")
 
 
-def find_architecture(
-    path: str | Path, *, arch: str | None = None, size: tuple[int, int] | None = None
-) -> Architecture | None:
-    """Returns the architecture that the file, or "hub:…" as `arch`, says the model has, or None; reads no weights.
+def knows_its_images(path: str | Path, arch: str | None = None) -> bool:
+    """Whether a model says by itself which images it takes; else it is loaded for the images at hand.
+
+    Args:
+        path: as for `load_model`.
+        arch: likewise.
 
     Raises:
-        ModelError: no such file, a kind of file that is not read, or a record that makes no sense.
+        ModelError: no such file, or a kind of file that is not read.
     """
     if arch is not None:
-        return described(arch, Given(size=size)).architecture if is_hub(arch) else None
-    path, _ = located(path, weights=False)
-    kind = _readable(path)
-    if kind is Kind.HUGGINGFACE:
-        return describe(path, Given(size=size)).architecture
-    if kind is Kind.EXPORTED:
-        return describe_exported(path)
-    return recorded_architecture(read_record(path), path) if kind is Kind.SAFETENSORS else None
+        return is_hub(arch)
+    return str(path).startswith(HUB) or _readable(Path(path)) in SELF_DESCRIBING
 
 
 def _from_safetensors(path: Path, given: Given) -> Parts:
@@ -183,12 +180,16 @@ READERS: dict[Kind, Callable[[Path, Given], Parts]] = {
     Kind.TORCHSCRIPT: read_torchscript,
     Kind.HUGGINGFACE: read_folder,
     Kind.EXPORTED: read_exported,
+    Kind.ONNX: read_onnx,
 }
 """How each kind of file is read."""
 
 CHECKPOINTS = (Kind.CHECKPOINT, Kind.OLD_CHECKPOINT)
 
-REHEARSED = (*CHECKPOINTS, Kind.EXPORTED)
+SELF_DESCRIBING = (Kind.SAFETENSORS, Kind.HUGGINGFACE, Kind.EXPORTED, Kind.ONNX)
+"""Kinds that say which images the network takes, if anything does."""
+
+REHEARSED = (*CHECKPOINTS, Kind.EXPORTED, Kind.ONNX)
 """Kinds with a parser of their own.  Of safetensors and JSON every bound is checked; code is trusted or refused."""
 
 
@@ -199,6 +200,6 @@ def _readable(path: Path) -> Kind:
     if kind in (Kind.PICKLE, Kind.PACKAGE, Kind.KERAS, Kind.HDF5):
         raise ModelError(refusal(path, kind))
     raise ModelError(
-        f"{one_line(path)} is {kind.value}; tabor reads safetensors files, state dicts of torch.save and "
-        f"Hugging Face folders"
+        f"{one_line(path)} is {kind.value}; tabor reads safetensors files, state dicts of torch.save, ONNX models, "
+        f"torch.export programs and Hugging Face folders"
     )

@@ -1,0 +1,65 @@
+"""Weights that an ONNX model keeps in another file: read only from a plain file beside it."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from tabor.errors import ModelError, one_line
+
+
+def read_external(folder: Path, entries: dict[str, str], size: int) -> bytes:
+    """Returns the `size` bytes of a tensor that lie in another file.
+
+    Args:
+        folder: where the model lies.
+        entries: what the model says: "location", and perhaps "offset" and "length", in bytes.
+        size: what the tensor's shape and type need, in bytes.
+
+    Raises:
+        ModelError: the place is not a plain file in the folder or below it, or does not hold as much.
+    """
+    location = entries.get("location", "")
+    _check_place(folder, location)
+    offset, length = _number(entries, "offset", 0), _number(entries, "length", size)
+    if length != size:
+        raise ModelError(f"its external data claims {length:,} bytes for weights of {size:,}")
+    try:
+        with _opened(folder / location) as file:
+            file.seek(min(offset, os.fstat(file.fileno()).st_size))
+            data = bytes(file.read(length))
+    except (OSError, ValueError):  # ValueError: a name with a NUL in it
+        raise ModelError(f"its external data cannot be read: {one_line(location, 80)}") from None
+    if len(data) < length:
+        raise ModelError(f"its external data reaches beyond the end of {one_line(location, 80)}")
+    return data
+
+
+def _check_place(folder: Path, location: str) -> None:
+    place = PurePosixPath(location)
+    if not location or place.is_absolute() or ".." in place.parts or "\\" in location or ":" in location:
+        raise ModelError(f"its external data lies outside its folder: {one_line(location, 80)}")
+    try:
+        linked = Path(os.path.realpath(folder / place)) != Path(os.path.realpath(folder)) / place
+    except (OSError, ValueError):
+        linked = True
+    if linked:
+        raise ModelError(f"its external data lies behind a link or cannot be found: {one_line(location, 80)}")
+
+
+def _opened(path: Path) -> Any:
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)  # a pipe would be waited for
+    file = os.fdopen(handle, "rb")
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        file.close()
+        raise OSError("no plain file")
+    return file
+
+
+def _number(entries: dict[str, str], name: str, default: int) -> int:
+    text = entries.get(name, str(default))
+    if not (text.isascii() and text.isdigit() and len(text) < 19):
+        raise ModelError(f"its external data has a {name} that is no number: {one_line(text, 40)}")
+    return int(text)

@@ -1,0 +1,220 @@
+"""What a graph computes, found out before any of it takes memory.
+
+The images' shape is known when a model is loaded.  So everything that does not depend on their pixels, all shapes
+among it, is computed then and once; what is left is a list of steps.  Each is first tried without memory (on
+PyTorch's device "meta"), so that a small file cannot ask for large tensors or endless work.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from tabor.errors import ModelError, one_line
+from tabor.models.onnx_graph.node import Computed, Node, Numbers, Operator
+from tabor.models.onnx_graph.operators import OPERATORS
+from tabor.models.onnx_graph.proto import Graph
+
+LARGEST_VALUE = 2**25
+"""Numbers in one value, for the images that the file takes at once."""
+
+LARGEST_MOMENT = 2**26
+"""Numbers in all values that are needed at the same time, and in what is computed beside the file's own weights."""
+
+MOST_NUMBERS = 2**31
+"""Numbers that are computed for one answer."""
+
+MOST_WORK = 4 * 10**11
+"""Floating-point operations for one answer; the largest networks that are used for images need a third of it."""
+
+LONGEST_LIST = 100_000
+"""Numbers that an operator takes as its settings, such as a shape."""
+
+
+@dataclass(frozen=True)
+class Value:
+    """The name of what depends on the pixels."""
+
+    name: str
+
+
+Argument: TypeAlias = Value | Numbers | Tensor | None
+"""What an operator gets: a value, settings, a constant, or nothing."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One operator to run for every answer; `forget` names the values that no later step needs."""
+
+    operator: Operator
+    node: Node
+    arguments: tuple[Argument, ...]
+    forget: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be done for an answer.
+
+    Attributes:
+        image: the name of the input.
+        steps: in their order.
+        answer: the name of the output.
+        num_classes: numbers in the answer to one image.
+    """
+
+    image: str
+    steps: tuple[Step, ...]
+    answer: str
+    num_classes: int
+
+
+def plan(graph: Graph, image: str, shape: tuple[int, ...]) -> Plan:
+    """Returns what the graph does with images of that shape, the batch among it.
+
+    Raises:
+        ModelError: an operator that is not read, a value that nobody computes, shapes that do not fit, more memory or
+            work than a classifier needs, or no output that is one number a class.
+    """
+    planner = _Planner(graph, image, shape)
+    for node in graph.nodes:
+        planner.add(node)
+    answer, classes = planner.answer(graph.outputs, shape[0])
+    steps = _needed(planner.steps, answer)
+    planner.check_moments(steps, image)
+    return Plan(image, steps, answer, classes)
+
+
+class _Planner:
+    def __init__(self, graph: Graph, image: str, shape: tuple[int, ...]) -> None:
+        self._values: dict[str, Tensor] = {**graph.constants, image: torch.empty(shape, device="meta")}
+        self.steps: list[Step] = []
+        self._numbers = self._kept = 0
+        self._work = 0.0
+        self._own = sum(constant.numel() for constant in graph.constants.values())
+
+    def add(self, node: Node) -> None:
+        operator = OPERATORS.get(node.op)
+        if operator is None:
+            raise ModelError(f"it needs the operator {one_line(node.op, 60)}, which tabor does not read")
+        inputs = [self._value(name, node) for name in node.inputs]
+        arguments = [_as_numbers(v, node) if i in operator.numbers else v for i, v in enumerate(inputs)]
+        known = operator.shape_only or not any(_depends(argument) for argument in arguments)
+        outputs = self._outlook(operator, node, arguments)
+        if known:
+            outputs = _computed(operator, node, arguments)
+            self._kept += sum(output.numel() for output in outputs)
+            _check(self._kept, LARGEST_MOMENT + self._own, "numbers that do not depend on the image")
+        else:
+            named = zip(node.inputs, arguments, strict=True)
+            self.steps.append(Step(operator, node, tuple(Value(n) if _depends(a) else a for n, a in named)))
+        for name, output in zip(node.outputs, outputs, strict=False):
+            self._define(name, output, node)
+
+    def answer(self, names: Sequence[str], batch: int) -> tuple[str, int]:
+        """The one output that is a number a class, and how many classes."""
+        found = [(name, self._values[name]) for name in names if name in self._values]
+        fitting = [
+            (name, value.numel() // batch)
+            for name, value in found
+            if value.is_meta and value.ndim > 1 and len(value) == batch and value[0].numel() == value.shape[1] > 1
+        ]
+        if len(fitting) != 1:
+            shapes = ", ".join(f"{one_line(name, 40)} {tuple(value.shape)}" for name, value in found[:4])
+            raise ModelError(f"a classifier has one output (N, classes); this one's outputs are {shapes or 'missing'}")
+        return fitting[0]
+
+    def check_moments(self, steps: Sequence[Step], image: str) -> None:
+        """Refuses steps that need too much memory at once."""
+        alive = self._values[image].numel()
+        for step in steps:
+            alive += sum(self._values[name].numel() for name in step.node.outputs if name in self._values)
+            _check(alive, LARGEST_MOMENT, "numbers at the same time")
+            alive -= sum(self._values[name].numel() for name in step.forget)
+
+    def _value(self, name: str, node: Node) -> Tensor | None:
+        if name == "":
+            return None
+        if name not in self._values:
+            raise ModelError(
+                f"its {one_line(node.op, 40)} needs {one_line(name, 80)}, which nothing before it computes"
+            )
+        return self._values[name]
+
+    def _define(self, name: str, value: Tensor, node: Node) -> None:
+        if name in self._values:
+            raise ModelError(f"its {one_line(node.op, 40)} computes {one_line(name, 80)}, which is there already")
+        if name:
+            self._values[name] = value
+
+    def _outlook(
+        self, operator: Operator, node: Node, arguments: Sequence[Tensor | Numbers | None]
+    ) -> Sequence[Tensor]:
+        """The outputs' shapes, computed without memory and counted."""
+        from torch.utils.flop_counter import FlopCounterMode
+
+        unreal = [a.to("meta") if isinstance(a, Tensor) else a for a in arguments]
+        with FlopCounterMode(display=False) as counter, torch.device("meta"):
+            outputs = _computed(operator, node, unreal)
+        for output in outputs:
+            _check(output.numel(), LARGEST_VALUE, "numbers in one value")
+            self._numbers += output.numel()
+            self._work += output.numel() * math.prod(node.integers("kernel_shape") or ())
+        self._work += counter.get_total_flops()
+        _check(self._numbers, MOST_NUMBERS, "numbers for one answer")
+        _check(self._work, MOST_WORK, "operations for one answer")
+        return outputs
+
+
+def _depends(argument: object) -> bool:
+    """Whether it depends on the pixels: then it is without memory here."""
+    return isinstance(argument, Tensor) and argument.is_meta
+
+
+def _check(count: float, most: int, what: str) -> None:
+    if count > most:
+        raise ModelError(f"it asks for {count:,.0f} {what}, over the {most:,} that tabor allows")
+
+
+def _as_numbers(value: Tensor | None, node: Node) -> Numbers | None:
+    if value is None:
+        return None
+    if value.is_meta:
+        raise ModelError(f"its {one_line(node.op, 40)} depends on the pixels in its shape, which tabor does not read")
+    _check(value.numel(), LONGEST_LIST, f"numbers as settings of {one_line(node.op, 40)}")
+    return value.flatten().tolist()
+
+
+@torch.no_grad()
+def _computed(operator: Operator, node: Node, arguments: Sequence[Tensor | Numbers | None]) -> Sequence[Tensor]:
+    try:
+        return as_tuple(operator.compute(node, *arguments))
+    except ModelError:
+        raise
+    except Exception as error:  # noqa: BLE001 (a stranger's shapes and types may break an operator anywhere)
+        reason = str(error).partition("\n")[0]
+        raise ModelError(f"its {one_line(node.op, 40)} cannot be computed: {one_line(reason, 160)}") from None
+
+
+def as_tuple(computed: Computed) -> tuple[Tensor, ...]:
+    """Returns an operator's outputs, however many."""
+    return computed if isinstance(computed, tuple) else (computed,)
+
+
+def _needed(steps: Sequence[Step], answer: str) -> tuple[Step, ...]:
+    """The steps that the answer depends on, each with what can be forgotten after it."""
+    wanted, kept = {answer}, []
+    for step in reversed(steps):
+        if wanted.isdisjoint(step.node.outputs):
+            continue
+        inputs = {argument.name for argument in step.arguments if isinstance(argument, Value)}
+        last_used = (inputs | {name for name in step.node.outputs if name}) - wanted
+        kept.append(dataclasses.replace(step, forget=tuple(last_used)))
+        wanted |= inputs
+    return tuple(reversed(kept))
