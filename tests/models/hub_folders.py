@@ -34,6 +34,12 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "convnext": {"hidden_sizes": [8, 16], "depths": [1, 1], "num_stages": 2, "image_size": 32},
     "swin": {"embed_dim": 8, "depths": [1, 1], "num_heads": [1, 2], "image_size": 32, "window_size": 4},
     "mobilenet_v2": {"depth_multiplier": 0.25, "image_size": 32},
+    "pvt": {
+        "hidden_sizes": [8, 8, 8, 8],
+        "depths": [1, 1, 1, 1],
+        "num_attention_heads": [1, 1, 1, 1],
+        "image_size": 32,
+    },
     "siglip": {
         "vision_config": {
             "hidden_size": 16,
@@ -52,7 +58,7 @@ def transformers_network(family: str, **changes: Any) -> Any:
     """An untrained network of transformers for three classes, with statistics of its own where it normalises."""
     from transformers import CONFIG_MAPPING, AutoModelForImageClassification
 
-    config = CONFIG_MAPPING[family](**(FAMILIES[family] | changes), id2label=NAMES)
+    config = CONFIG_MAPPING[family](**(FAMILIES[family] | changes), id2label=NAMES, num_labels=len(NAMES))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = AutoModelForImageClassification.from_config(config).eval()

@@ -139,7 +139,7 @@ HOSTILE: dict[str, tuple[Change, str]] = {
     "quantised": (config(quantization_config={"quant_method": "bitsandbytes"}), "has quantization_config"),
     "backbone": (config(backbone="evil/repo", use_timm_backbone=False), "has backbone, .*would be fetched"),
     "backbone's settings": (config(backbone_config={"model_type": "resnet"}), "has backbone_config"),
-    "timm wrapper": (config(model_type="timm_wrapper"), "transformers has no classifier of images alone"),
+    "timm wrapper": (config(model_type="timm_wrapper"), "transformers has no classifier from images to logits"),
     "text model": (config(model_type="bert"), "type bert, for which transformers has no classifier"),
     "unknown model": (config(model_type="\x1b[2J\nforged"), r"type \\x1b\[2J\\nforged"),
     "no model type": (config(model_type=None), "type None"),
@@ -298,6 +298,24 @@ def test_what_would_choose_code_or_fetch_it_is_not_handed_on(honest: Path, tmp_p
         forward="evil",
     )
     assert torch.equal(load_model(folder)(torch.ones(1, 3, 32, 32)), wanted)
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ({"auto_map": {"AutoConfig": "evil.C"}}, "has auto_map"),
+        ({"hidden_size": 2**30}, "hidden_size is 1073741824"),
+        ({"hidden_size": "wide"}, "cannot build"),
+        ([], "vision_config|cannot build"),
+        ("text", "cannot build"),
+    ],
+)
+def test_the_parts_of_a_network_are_checked_as_the_whole(said: object, reason: str, tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "model", transformers_network("siglip"))
+    edit(folder, "config.json", vision_config=said)
+    with pytest.raises(ModelError, match=reason) as caught:
+        load_model(folder)
+    assert str(caught.value).isprintable()
 
 
 def test_the_canaries_would_sing(tmp_path: Path) -> None:

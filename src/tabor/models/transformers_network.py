@@ -34,8 +34,8 @@ NOT_RUN = {
 }
 """What settings may not ask for, and why."""
 
-OTHER_INPUTS = ("imagegpt", "perceiver", "shieldgemma2", "siglip2", "timm_wrapper")
-"""Families whose input is not images (N, C, H, W) alone, and the one that is read as timm's own folders."""
+UNLIKE_OTHERS = ("imagegpt", "perceiver", "pp_lcnet", "shieldgemma2", "siglip2", "timm_wrapper")
+"""Families that take more than images (N, C, H, W), return no logits, or are read as timm's own folders."""
 
 LARGEST_BUFFERS = 2**26
 """Numbers in buffers that are computed and not read, such as the positions within windows."""
@@ -75,7 +75,7 @@ def checked_config(said: Mapping[str, Any], folder: Path, num_classes: int) -> A
         settings["architectures"] = architectures  # some families have more than one classifier
     try:
         with _apart():
-            return config_class(**settings, num_labels=num_classes)
+            return config_class(**(settings | {"num_labels": num_classes}))
     except Exception as error:  # noqa: BLE001 (a stranger's settings may break the library anywhere)
         raise _unbuildable(folder, error) from None
 
@@ -86,10 +86,10 @@ def _config_class(family: object, folder: Path) -> Any:
         from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES as CLASSIFIERS
     except ImportError:
         raise ModelError(f"{one_line(folder)} needs transformers: pip install 'tabor[hub]'") from None
-    if not isinstance(family, str) or family not in CLASSIFIERS or family in OTHER_INPUTS:
+    if not isinstance(family, str) or family not in CLASSIFIERS or family in UNLIKE_OTHERS:
         raise ModelError(
             f"{one_line(folder)} is of the type {one_line(family, 80)}, for which transformers has no classifier "
-            f"of images alone"
+            f"from images to logits"
         )
     return CONFIG_MAPPING[family]
 
@@ -117,13 +117,15 @@ def _settings(config_class: Any, said: Mapping[str, Any], folder: Path) -> dict[
     shared = {field.name for field in dataclasses.fields(PretrainedConfig)}
     declared = {field.name for field in dataclasses.fields(config_class)} - shared
     settings = {name: said[name] for name in sorted(declared & said.keys())}
-    for name, part in config_class.sub_configs.items():
-        if isinstance(settings.get(name), dict) and issubclass(part, PretrainedConfig):
-            settings[name] = _settings(part, settings[name], folder)
+    parts = {
+        name: _settings(part, settings.pop(name), folder)
+        for name, part in config_class.sub_configs.items()
+        if isinstance(settings.get(name), dict) and issubclass(part, PretrainedConfig)
+    }
     for name, value in settings.items():
-        if not is_setting(value) and name not in config_class.sub_configs:
+        if not is_setting(value):
             raise ModelError(f"{one_line(folder)} has a setting that makes no sense: {name} is {one_line(value, 80)}")
-    return settings
+    return settings | parts
 
 
 def filled_transformer(config: Any, architecture: Architecture, weights: Mapping[str, Tensor]) -> nn.Module:
