@@ -27,7 +27,7 @@ class LoadedModel(nn.Module):
         network: the part that holds the file's weights, without preprocessing.
         output: what the network returns by itself.
         source: the file's name.
-        sha256: of the file's bytes.
+        sha256: of the file's bytes; None once the weights are no longer the file's.
         record: what the file says about itself (clean accuracy, true triggers); never trusted for a verdict.
     """
 
@@ -39,7 +39,7 @@ class LoadedModel(nn.Module):
         self.output = recognise(model, parts.architecture.image_shape)
         self.model = as_logits(model, self.output)
         self.source = source
-        self.sha256 = digest
+        self.sha256: str | None = digest
         self.record = dict(parts.record)
         self.eval()
 
