@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from tabor.data import ImageSet, load_images
     from tabor.errors import DataError, ModelError, SettingError, TaborError
     from tabor.models import load_model
+    from tabor.repair.patching import patch
     from tabor.result import ScanResult, Verdict
     from tabor.scanning import scan
     from tabor.trigger import Trigger
@@ -30,6 +31,7 @@ __all__ = [
     "__version__",
     "load_images",
     "load_model",
+    "patch",
     "scan",
 ]
 
@@ -44,6 +46,7 @@ _HOMES = {
     "Verdict": "tabor.result",
     "load_images": "tabor.data",
     "load_model": "tabor.models",
+    "patch": "tabor.repair.patching",
     "scan": "tabor.scanning",
 }
 

@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from tabor import cli_models, cli_trojai, options
+from tabor import cli_models, cli_patch, cli_trojai, options
 from tabor.console import log, show, show_json
 from tabor.errors import TaborError, one_line
 from tabor.options import ExitCode
@@ -37,6 +37,7 @@ app = typer.Typer(
     help="Finds, shows and removes backdoors in image classifiers.",
     epilog="Exit codes: 0 no trigger found, 1 backdoor found, 2 it could not be done, 3 undecided, 4 wrong usage.",
 )
+app.command()(cli_patch.patch)
 app.command()(cli_models.train)
 app.command()(cli_trojai.trojai)
 app.add_typer(cli_models.infect_app, name="infect")

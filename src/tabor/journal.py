@@ -38,10 +38,11 @@ def fingerprint(
     The weights alone do not make a model: its architecture, its normalisation and plain attributes count too, so its
     answers to the clean images (logits to three decimals) are part of it.
     """
+    digest = None
+    architecture = {"name": type(model).__name__}
     if isinstance(model, LoadedModel):
-        weights, architecture = model.sha256, dataclasses.asdict(model.architecture)
-    else:
-        weights, architecture = _digest(model.state_dict().values()), {"name": type(model).__name__}
+        digest, architecture = model.sha256, dataclasses.asdict(model.architecture)
+    weights = digest or _digest(model.state_dict().values())
     return {
         "model": {"weights": weights, "architecture": architecture, "answers": _digest([answers.round(decimals=3)])},
         "images": _digest([images.images, images.labels]),

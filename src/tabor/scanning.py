@@ -79,7 +79,8 @@ def scan(
     _check_size(model, images)
     where = choose_device(device)
     classifier = Classifier(model, where, images.shape)
-    targets = _check_classes(classes, classifier.num_classes, images)
+    check_labels(images, classifier.num_classes)
+    targets = _check_classes(classes, classifier.num_classes)
     search, confirm = (_on(half, where) for half in images.halves(seed))
     chosen, chosen_solver = choose(method if isinstance(method, str) else "tabor", preset, len(search))
     chosen = chosen if isinstance(method, str) else method
@@ -144,7 +145,12 @@ def _shape(shape: Sequence[int]) -> str:
     return "×".join(str(n) for n in shape)
 
 
-def _check_classes(classes: Sequence[int] | None, num_classes: int, images: ImageSet) -> list[int]:
+def check_labels(images: ImageSet, num_classes: int) -> None:
+    """Finds out whether labelled images and a classifier of so many classes belong together.
+
+    Raises:
+        DataError: there is a higher label, or only one.
+    """
     highest = int(images.labels.max())
     if highest >= num_classes:
         raise DataError(
@@ -152,7 +158,10 @@ def _check_classes(classes: Sequence[int] | None, num_classes: int, images: Imag
             f"these images and this model do not belong together"
         )
     if len(torch.unique(images.labels)) < 2:
-        raise DataError("all images are of one class; a scan needs images of at least 2 classes")
+        raise DataError("all images are of one class; images of at least 2 classes are needed")
+
+
+def _check_classes(classes: Sequence[int] | None, num_classes: int) -> list[int]:
     targets = list(range(num_classes)) if classes is None else list(dict.fromkeys(classes))
     wrong = [target for target in targets if not 0 <= target < num_classes]
     if wrong or not targets:

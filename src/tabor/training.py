@@ -81,7 +81,7 @@ def fit(
             for index in order[: steps * batch].split(batch):
                 batch_images = images[index].contiguous(memory_format=torch.channels_last)
                 if settings.augment:
-                    batch_images = _augment(batch_images, generator)
+                    batch_images = augmented(batch_images, generator)
                 loss = F.cross_entropy(model(batch_images), labels[index])
                 optimiser.zero_grad()
                 loss.backward()
@@ -93,12 +93,12 @@ def fit(
     model.eval()
 
 
-def _augment(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Shifts the whole batch by one random offset and scales each image's brightness."""
+def augmented(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Returns the images (N, C, H, W), all shifted by one random offset, each with its brightness scaled at random."""
     top, left = torch.randint(0, 2 * SHIFT + 1, (2,), generator=generator).tolist()
     padded = F.pad(images, (SHIFT,) * 4, mode="replicate")
     height, width = images.shape[2:]
-    brightness = 1 + BRIGHTNESS * (2 * torch.rand(len(images), 1, 1, 1, generator=generator) - 1)
+    brightness = 1 + BRIGHTNESS * (2 * torch.rand(len(images), 1, 1, 1, generator=generator).to(images.device) - 1)
     return (padded[:, :, top : top + height, left : left + width] * brightness).clamp(0, 1)
 
 

@@ -151,20 +151,22 @@ def infect_classifier(
     record = {
         "clean_accuracy": accuracy(model, test.images, test.labels),
         "base_accuracy": base_accuracy,
-        "backdoors": [
-            {
-                "target": b.target,
-                "description": b.description,
-                "attack_success": reached,
-                "trigger": _packed(b.trigger),
-            }
-            for b, reached in zip(backdoors, success, strict=True)
-        ],
+        "backdoors": [as_recorded(b, reached) for b, reached in zip(backdoors, success, strict=True)],
         "training": {**asdict(settings), "seed": seed, "fraction": fraction, "rounds": done},
         "data": train.source,
     }
     write_model(out, model.network.state_dict(), model.architecture, record)
     return record
+
+
+def as_recorded(backdoor: Backdoor, success: float) -> dict[str, Any]:
+    """Returns a backdoor as a file's record has it, with its attack success."""
+    return {
+        "target": backdoor.target,
+        "description": backdoor.description,
+        "attack_success": success,
+        "trigger": _packed(backdoor.trigger),
+    }
 
 
 def true_backdoors(record: dict[str, Any]) -> list[Backdoor]:

@@ -36,7 +36,7 @@ class LoadedModel(nn.Module):
         network: the part that holds the file's weights, without preprocessing.
         output: what the network returns by itself.
         source: the file's name, or "hub:USER/NAME@COMMIT".
-        sha256: of the file's bytes; of a folder's, those of its weights.
+        sha256: of the file's bytes; of a folder's, those of its weights; None once its weights have been changed.
         record: what the file says about itself (clean accuracy, true triggers); never trusted for a verdict.
     """
 
@@ -48,7 +48,7 @@ class LoadedModel(nn.Module):
         self.output = recognise(model, parts.architecture.image_shape)
         self.model = as_logits(model, self.output)
         self.source = source
-        self.sha256 = digest
+        self.sha256: str | None = digest
         self.record = dict(parts.record)
         self.eval()
 

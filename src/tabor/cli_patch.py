@@ -1,0 +1,160 @@
+"""The command that takes a backdoor out of a model: `patch`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+from tabor import options
+from tabor.cli_loading import ModelOptions
+from tabor.console import log, show, show_json
+from tabor.errors import TaborError, one_line
+from tabor.options import ExitCode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import nn
+
+    from tabor.data import ImageSet
+    from tabor.repair.patching import PatchOutcome
+    from tabor.repair.rounds import Repair
+    from tabor.result import ScanResult
+
+Runs = Annotated[list[Path], typer.Option("--run", help="Folder of a finished scan of the model; repeatable.")]
+PatchedOut = Annotated[Path, typer.Option("--out", help="The model file to write (.safetensors); must not exist.")]
+Rescan = Annotated[bool, typer.Option("--rescan", help="Scan the patched model, and patch again while that helps.")]
+RescanPreset = Annotated[
+    str | None, typer.Option("--preset", help="Of the rescan: fast, standard or paper; default: the run's.")
+]
+
+
+def patch(
+    model: options.Model,
+    run: Runs,
+    data: options.Data,
+    out: PatchedOut,
+    arch: options.Arch = None,
+    num_classes: options.NumClasses = None,
+    mean: options.Numbers = None,
+    std: options.Numbers = None,
+    bgr: options.Bgr = False,
+    value_range: options.Range = None,
+    split: options.Split = None,
+    images: options.Images = 512,
+    rescan: Rescan = False,
+    preset: RescanPreset = None,
+    device: options.Device = "auto",
+    seed: options.Seed = 0,
+    skip_bad_images: options.SkipBad = False,
+    trust_code: options.TrustCode = False,
+    isolate: options.Isolate = True,
+    json_only: options.Json = False,
+) -> int:
+    """Unlearn the triggers that a scan found, and write the patched model to a new file."""
+    from tabor.data import load_images
+    from tabor.repair.patched_file import check_can_write, write_patched
+    from tabor.repair.patching import patch as patch_model
+    from tabor.repair.rounds import Repair, patch_and_rescan
+    from tabor.result import ScanResult
+
+    results = [ScanResult.load(folder) for folder in run]
+    channels, height, width = _image_shape(results)
+    size = options.Pixels(height, width)
+    how = ModelOptions(
+        arch=arch,
+        num_classes=num_classes,
+        mean=mean,
+        std=std,
+        bgr=bgr,
+        value_range=value_range,
+        size=size,
+        allow_torchscript=False,  # a program's weights cannot be written as a model again
+        trust_code=trust_code,
+        isolate=isolate,
+    )
+    classifier = how.load(model, channels)
+    check_can_write(classifier, out)
+    grey = channels == 1
+    clean = load_images(data, size=size, split=split, limit=images, seed=seed, skip_bad=skip_bad_images, grey=grey)
+    if rescan:
+        again = _scanner(results[0], clean, preset, seed, device)
+        repair = patch_and_rescan(classifier, results, clean, again, seed=seed, device=device, on_round=_tell)
+    else:
+        repair = Repair(patch_model(classifier, results, clean, seed=seed, device=device))
+    write_patched(out, classifier, repair)
+    if json_only:
+        show_json({"file": str(out)} | repair.to_dict())
+    else:
+        _show(out, repair)
+    return _exit_code(repair)
+
+
+def _image_shape(results: list[ScanResult]) -> tuple[int, int, int]:
+    shapes = {tuple(trigger.pattern.shape) for result in results for trigger in result.triggers.values()}
+    if len(shapes) != 1:
+        raise TaborError("the runs are of images of different sizes; give runs of one model")
+    channels, height, width = shapes.pop()
+    return channels, height, width
+
+
+def _scanner(
+    first: ScanResult, images: ImageSet, preset: str | None, seed: int, device: str
+) -> Callable[[nn.Module], ScanResult]:
+    """What scans a patched model as the first run did, with a progress line."""
+    from tabor.progress import live
+    from tabor.scanning import scan
+
+    def rescan(model: nn.Module) -> ScanResult:
+        with live("scanning the patched model") as on_progress:
+            return scan(
+                model,
+                images,
+                preset=preset or first.preset,
+                method=first.method,
+                seed=seed,
+                device=device,
+                on_progress=on_progress,
+            )
+
+    return rescan
+
+
+def _tell(outcome: PatchOutcome) -> None:
+    accuracy = outcome.clean_accuracy
+    log(
+        f"unlearned {len(outcome.restored)} restored triggers in {outcome.seconds:.0f} s: "
+        f"clean accuracy {accuracy.before:.4f} → {accuracy.after:.4f}"
+    )
+
+
+def _show(out: Path, repair: Repair) -> None:
+    outcome = repair.outcome
+    table = Table("", box=SIMPLE_HEAD)
+    table.add_column("before", justify="right")
+    table.add_column("after", justify="right")
+    rows = [("clean accuracy", outcome.clean_accuracy)]
+    for kind, effects in (("", outcome.restored), ("planted: ", outcome.planted)):
+        rows += [
+            (f"attack success, class {e.backdoor.target}, {kind}{one_line(e.backdoor.description, 40)}", e.success)
+            for e in effects
+        ]
+    for name, change in rows:
+        table.add_row(Text(name), f"{change.before:.4f}", f"{change.after:.4f}")
+    show(table)
+    for rescan in repair.rescans[-1:]:
+        show(Text(f"Scanned again: {one_line(rescan.reason)}"))
+    if not outcome.unlearned:
+        show(Text("A restored trigger still works.", style="bold red"))
+    show(Text(f"wrote {one_line(out)}, measured on {outcome.images_measured} images that it was not patched with"))
+
+
+def _exit_code(repair: Repair) -> ExitCode:
+    if repair.rescans:
+        return ExitCode.of(repair.rescans[-1].verdict)
+    return ExitCode.NO_TRIGGER_FOUND if repair.outcome.unlearned else ExitCode.BACKDOOR_FOUND

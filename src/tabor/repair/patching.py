@@ -1,0 +1,250 @@
+"""`patch`: a model, what a scan found in it, and clean images in; the model without its backdoors out."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tabor.access import Classifier, choose_device
+from tabor.attacks.badnet import Backdoor, true_backdoors
+from tabor.data import ImageSet
+from tabor.errors import DataError, ModelError, TaborError, one_line
+from tabor.evidence import WORKS
+from tabor.models import LoadedModel
+from tabor.repair.unlearning import UnlearningSettings, unlearn
+from tabor.result import ScanResult
+from tabor.scanning import check_labels
+
+ANSWERS = 0.5
+"""Attack success before, which at least one restored trigger must have: else the run and the model do not fit."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """A share in [0, 1] of the images held out, before and after."""
+
+    before: float
+    after: float
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What became of one trigger: the share of stamped images of other classes that it sends to its target."""
+
+    backdoor: Backdoor
+    success: Change
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns it as plain values, without the pixels."""
+        return {
+            "target": self.backdoor.target,
+            "description": self.backdoor.description,
+            "attack_success": asdict(self.success),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class PatchOutcome:
+    """A patched model and what was measured, on images that it was not patched with.
+
+    Attributes:
+        model: the patched copy, of the same class as the model that was given.
+        clean_accuracy: share of clean images classified rightly.
+        restored: the triggers that were unlearned.
+        planted: the true ones, where the model's own record has them; they take no part in the patching.
+        images_used: images that it was patched with.
+        images_measured: images held out.
+        settings: how it was done.
+        seed: of every random draw.
+        seconds: what it took, with the measuring.
+    """
+
+    model: nn.Module
+    clean_accuracy: Change
+    restored: tuple[Effect, ...]
+    planted: tuple[Effect, ...]
+    images_used: int
+    images_measured: int
+    settings: UnlearningSettings
+    seed: int
+    seconds: float
+
+    @property
+    def unlearned(self) -> bool:
+        """Whether none of the restored triggers works any more, as a scan counts it."""
+        return all(effect.success.after < WORKS for effect in self.restored)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns all but the model as plain values."""
+        return {
+            "clean_accuracy": asdict(self.clean_accuracy),
+            "restored": [effect.to_dict() for effect in self.restored],
+            "planted": [effect.to_dict() for effect in self.planted],
+            "images_used": self.images_used,
+            "images_measured": self.images_measured,
+            "settings": asdict(self.settings),
+            "seed": self.seed,
+            "seconds": self.seconds,
+        }
+
+
+def patch(
+    model: nn.Module,
+    result: ScanResult | Sequence[ScanResult],
+    images: ImageSet | tuple[Tensor, Tensor],
+    *,
+    settings: UnlearningSettings | None = None,
+    seed: int = 0,
+    device: str = "auto",
+) -> PatchOutcome:
+    """Takes the backdoors that a scan found out of a model.
+
+    Half of the images are used to patch, the other half to measure.  With the seed and the images of the scan they are
+    the same halves as the scan's.
+
+    Args:
+        model: takes images (N, C, H, W) in [0, 1] and returns logits; it is copied and left as it is.
+        result: of a scan of this model, or of several.
+        images: clean images with their true labels: an `ImageSet`, or (images, labels) tensors: float32 in [0, 1]
+            (N, C, H, W) and int64 (N,).
+        settings: of the unlearning.
+        seed: of every random draw.
+        device: "auto", "cpu", "cuda", …
+
+    Raises:
+        TaborError: the scans flagged no class, or were of another model.
+        DataError: the images do not fit the model or the triggers, or are of one class.
+        ModelError: the model cannot be copied or has nothing to train, or its record is damaged.
+        SettingError: there is no such device.
+    """
+    began = time.monotonic()
+    images = images if isinstance(images, ImageSet) else ImageSet(*images, class_names=())
+    results = [result] if isinstance(result, ScanResult) else list(result)
+    _check_run(model, results)
+    restored = [backdoor for one in results for backdoor in restored_backdoors(one)]
+    _check_images(restored[0], images)
+    where = choose_device(device)
+    before = Classifier(model, where, images.shape)
+    check_labels(images, before.num_classes)
+    planted = known_backdoors(model, before.num_classes, images.shape)
+    used, held_out = images.halves(seed)
+    watched = [*restored, *planted]
+    accuracy, success = _measured(before, held_out, watched)
+    _check_answers(success[: len(restored)])
+
+    settings = settings or UnlearningSettings()
+    patched = _own_copy(model, where)
+    unlearn(patched, [b.trigger.to(where) for b in restored], _on(used, where), settings, seed)
+    accuracy_after, success_after = _measured(Classifier(patched, where, images.shape), held_out, watched)
+    effects = [Effect(b, Change(*s)) for b, *s in zip(watched, success, success_after, strict=True)]
+    return PatchOutcome(
+        model=patched.to(_home(model)),
+        clean_accuracy=Change(accuracy, accuracy_after),
+        restored=tuple(effects[: len(restored)]),
+        planted=tuple(effects[len(restored) :]),
+        images_used=len(used),
+        images_measured=len(held_out),
+        settings=settings,
+        seed=seed,
+        seconds=time.monotonic() - began,
+    )
+
+
+def restored_backdoors(result: ScanResult) -> list[Backdoor]:
+    """Returns the triggers of the flagged classes that work: the smallest mask, and the whole patch."""
+    found = []
+    for target in result.targets:
+        patched = target in result.patches
+        if result.finding(target).attack_success >= WORKS or not patched:
+            found.append(Backdoor(result.triggers[target], target, "restored mask"))
+        if patched:
+            found.append(Backdoor(result.patches[target], target, "restored patch"))
+    return found
+
+
+def known_backdoors(model: nn.Module, num_classes: int, image_shape: tuple[int, int, int]) -> list[Backdoor]:
+    """Returns the true backdoors that a loaded model's record has; none for other models.
+
+    Raises:
+        ModelError: the record is damaged.
+    """
+    if not isinstance(model, LoadedModel):
+        return []
+    try:
+        planted = true_backdoors(model.record)
+        sound = all(
+            type(b.target) is int
+            and 0 <= b.target < num_classes
+            and isinstance(b.description, str)
+            and (b.trigger.pattern.shape == image_shape)
+            for b in planted
+        )
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError, TaborError):
+        sound = False
+    if not sound:
+        raise ModelError(f"{one_line(model.source)} records backdoors that make no sense; give --arch to go on")
+    return planted
+
+
+def _check_run(model: nn.Module, results: Sequence[ScanResult]) -> None:
+    if not any(result.targets for result in results):
+        raise TaborError("the scan flagged no class of this model, so there is nothing to patch")
+    for scanned in (result.model["sha256"] for result in results):
+        if isinstance(model, LoadedModel) and None not in (scanned, model.sha256) and scanned != model.sha256:
+            raise TaborError(
+                f"the run is of another model (SHA-256 {one_line(scanned, 12)}), not of {one_line(model.source)} "
+                f"({one_line(model.sha256, 12)}); scan this one first"
+            )
+
+
+def _check_images(backdoor: Backdoor, images: ImageSet) -> None:
+    wanted = tuple(backdoor.trigger.pattern.shape)
+    if images.shape != wanted:
+        raise DataError(f"the run's triggers are for images of {_shape(wanted)}, the data has {_shape(images.shape)}")
+
+
+def _check_answers(success: Sequence[float]) -> None:
+    if max(success) < ANSWERS:
+        raise TaborError(
+            f"the run's triggers do not work on this model (attack success {max(success):.0%} at most); give the "
+            f"architecture, the normalisation and the images of the scan"
+        )
+
+
+def _shape(shape: Sequence[int]) -> str:
+    return "×".join(str(n) for n in shape)
+
+
+def _measured(classifier: Classifier, images: ImageSet, backdoors: Sequence[Backdoor]) -> tuple[float, list[float]]:
+    """The clean accuracy, and each backdoor's attack success on images of other classes."""
+    pixels, labels = images.images.to(classifier.device), images.labels.to(classifier.device)
+    right = (classifier.predict(pixels).argmax(1) == labels).float().mean()
+    success = []
+    for backdoor in backdoors:
+        others = pixels[labels != backdoor.target]
+        if len(others) == 0:
+            raise DataError(f"no image held out is of another class than {backdoor.target}; give more images")
+        answers = classifier.predict(backdoor.trigger.to(classifier.device).stamp(others)).argmax(1)
+        success.append(float((answers == backdoor.target).float().mean()))
+    return float(right), success
+
+
+def _own_copy(model: nn.Module, device: torch.device) -> nn.Module:
+    patched = copy.deepcopy(model).float().to(device)
+    if isinstance(patched, LoadedModel):
+        patched.sha256 = None
+    return patched
+
+
+def _on(images: ImageSet, device: torch.device) -> ImageSet:
+    return ImageSet(images.images.to(device), images.labels.to(device), images.class_names, images.source)
+
+
+def _home(model: nn.Module) -> torch.device:
+    return next((weight.device for weight in model.parameters()), torch.device("cpu"))

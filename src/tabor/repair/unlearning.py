@@ -1,0 +1,118 @@
+"""Unlearning: the model learns that a stamped image still shows what it shows.  [§5.3.2, after Neural Cleanse]
+
+Neural Cleanse stamps the restored trigger on some images, keeps their true labels, and trains the model a little more.
+With a few hundred images alone that costs several points of accuracy, and the true trigger, which is not quite the
+restored one, may survive.  So the triggers are varied (`tabor.repair.variation`), and on images without a trigger the
+model is held to what it answered before, which needs no label and so can be asked of any number of altered images.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tabor.data import ImageSet
+from tabor.errors import ModelError, SettingError
+from tabor.repair.variation import VariationSettings, stamp_varied
+from tabor.training import augmented
+from tabor.trigger import Trigger
+
+LARGEST_MIX = 0.5
+"""Share of another image that is mixed into an image on which the model is held to its answer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnlearningSettings:
+    """How a trigger is unlearned: AdamW without weight decay, its rate falling to 0 along a cosine.
+
+    Attributes:
+        steps: optimiser steps.
+        batch_size: clean images a step.
+        learning_rate: of the first step.
+        stamped: share of the batch that is stamped, with true labels, in (0, 1].
+        faithfulness: weight of the old answers to images without a trigger, beside 1 for the stamped images.
+        variation: how far the stamped triggers are from the restored ones.
+    """
+
+    steps: int = 60
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    stamped: float = 0.5
+    faithfulness: float = 2.0
+    variation: VariationSettings = field(default_factory=VariationSettings)
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.batch_size < 1 or self.learning_rate <= 0:
+            raise SettingError(f"unlearning needs positive steps, batch size and learning rate, got {self}")
+        if not 0 < self.stamped <= 1 or self.faithfulness < 0:
+            raise SettingError(f"stamped lies in (0, 1] and faithfulness is not negative, got {self}")
+
+
+def unlearn(
+    model: nn.Module,
+    triggers: Sequence[Trigger],
+    images: ImageSet,
+    settings: UnlearningSettings,
+    seed: int,
+) -> None:
+    """Makes the model answer to stamped images as to clean ones, in place.
+
+    The model stays in evaluation mode throughout: what a batch normalisation knows of the training data, a few hundred
+    images do not tell better, and nothing is dropped at random.
+
+    Args:
+        model: takes images (N, C, H, W) in [0, 1] and returns logits; float32.
+        triggers: what to stamp, at least one, on the images' device.
+        images: clean images with their true labels, on the model's device.
+        settings: how.
+        seed: of every random draw.
+
+    Raises:
+        ModelError: the model has no weights that could learn.
+    """
+    model.eval().requires_grad_(False)
+    before = copy.deepcopy(model)
+    weights = [weight.requires_grad_() for weight in model.parameters() if weight.is_floating_point()]
+    if not weights:
+        raise ModelError("the model has no weights that could learn, so nothing can be unlearned")
+    generator = torch.Generator().manual_seed(seed)
+    optimiser = torch.optim.AdamW(weights, lr=settings.learning_rate, weight_decay=0.0)
+    falling = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.steps)
+    for _ in range(settings.steps):
+        drawn = torch.randperm(len(images), generator=generator)[: settings.batch_size]
+        batch, labels = images.images[drawn], images.labels[drawn]
+        stamped = stamp_share(batch, triggers, settings, generator)
+        clean = altered(batch, generator)
+        answers = model(torch.cat([stamped, clean]))
+        loss = F.cross_entropy(answers[: len(stamped)], labels[: len(stamped)])
+        loss = loss + settings.faithfulness * unfaithfulness(answers[len(stamped) :], before(clean))
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        falling.step()
+    model.requires_grad_(False)
+
+
+def stamp_share(
+    images: Tensor, triggers: Sequence[Trigger], settings: UnlearningSettings, generator: torch.Generator
+) -> Tensor:
+    """Returns the first images, as many as the settings' share of them and at least one, each with a trigger on it."""
+    count = max(1, round(settings.stamped * len(images)))
+    return stamp_varied(images[:count], triggers, settings.variation, generator)
+
+
+def altered(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Returns the images shifted, lighter or darker, and each with some of another one mixed in."""
+    others = images[torch.randperm(len(images), generator=generator)]
+    share = LARGEST_MIX * torch.rand(len(images), 1, 1, 1, generator=generator).to(images.device)
+    return augmented(images, generator).lerp(others, share)
+
+
+def unfaithfulness(answers: Tensor, before: Tensor) -> Tensor:
+    """Returns how far answers are from those before (Kullback–Leibler, in nats, the mean over N), both (N, classes)."""
+    return F.kl_div(answers.log_softmax(1), before.log_softmax(1), reduction="batchmean", log_target=True)
