@@ -139,3 +139,7 @@ def tensor(memory: bytes, size: tuple[int, ...], stride: tuple[int, ...], offset
     return call(
         "torch._utils._rebuild_tensor_v2", memory, number(offset), numbers(size), numbers(stride), b"\x89", hooks
     )
+
+
+LITTLE = tensor(storage(4), (4,), (1,))
+"""Four numbers."""

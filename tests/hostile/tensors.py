@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .makers import (
+    LITTLE,
     Corpus,
     archive,
     call,
@@ -106,7 +107,7 @@ def swapped(order: bytes) -> bytes:
 
 
 ODD = "sparse, quantised or complex"
-LITTLE = tensor(storage(4), (4,), (1,))
+
 
 TENSORS: Corpus = {
     "deep nesting": (lambda dead: checkpoint(b"]" * 100_000 + b"a" * 99_999), "tiny"),
