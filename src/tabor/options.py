@@ -44,7 +44,7 @@ class ExitCode(enum.IntEnum):
 Model = Annotated[
     Path,
     typer.Argument(
-        help="A safetensors file, a checkpoint of torch.save, a Hugging Face folder, or hub:USER/NAME.",
+        help="A model file (safetensors, torch.save, torch.export, ONNX), a Hugging Face folder, or hub:USER/NAME.",
         show_default=False,
     ),
 ]

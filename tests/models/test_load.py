@@ -30,6 +30,7 @@ HALF = (0.5, 0.5, 0.5)
         Architecture(name="timm:resnet10t", num_classes=5, mean=HALF, std=(0.2, 0.3, 0.4)),
         Architecture(name="torchvision:squeezenet1_1", num_classes=6),
         Architecture(name="torchvision:mobilenet_v3_small", num_classes=6, mean=HALF, std=HALF),
+        Architecture(name="torchvision:regnet_y_400mf", num_classes=3),  # not to be built without memory
     ],
     ids=lambda architecture: architecture.name,
 )

@@ -14,6 +14,7 @@ from tabor.models.build import Architecture, build
 from tabor.models.parts import Given, Parts
 from tabor.models.safetensors_file import recorded_architecture
 from tabor.models.skeleton import without_memory
+from tabor.models.untrusted_json import LARGEST_NUMBER
 
 PROBE_CLASSES = 1009
 """A class count that no layer width of a real network equals, to see which dimensions depend on it."""
@@ -88,7 +89,12 @@ def _count_classes(probe: Architecture, weights: Mapping[str, Tensor], builder: 
 def _skeleton(architecture: Architecture, builder: Builder) -> Mapping[str, Tensor]:
     """The names and shapes of a network's weights, without the weights."""
     try:
-        with without_memory():
+        try:
+            with without_memory():
+                network = builder(architecture)
+        except NotImplementedError:  # its constructor computes with tensors, as that of torchvision's RegNets does
+            if architecture.num_classes > LARGEST_NUMBER:
+                raise
             network = builder(architecture)
     except (RuntimeError, OverflowError, TypeError) as error:
         raise ModelError(f"{one_line(architecture.name)} cannot be built so: {one_line(error, 120)}") from None
