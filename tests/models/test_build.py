@@ -105,7 +105,7 @@ def test_a_strangers_name_becomes_one_printable_line() -> None:
         pytest.param({"size": (32, 0)}, "at least one channel and one pixel", id="no pixel"),
         pytest.param({"mean": (0.5,) * 3}, "mean and std belong together", id="mean alone"),
         pytest.param({"std": (0.5,) * 3}, "mean and std belong together", id="std alone"),
-        pytest.param({"mean": (0.5,), "std": (0.5,) * 3}, "1 values for images of 3 channels", id="too few values"),
+        pytest.param({"mean": (0.5,) * 2, "std": (0.5,) * 3}, "2 values for images of 3 channels", id="too few values"),
         pytest.param({"mean": (0.5,) * 3, "std": (0.5, 0.0, 0.5)}, "std must be positive", id="std of zero"),
         pytest.param({"bgr": True, "channels": 1}, "BGR needs 3 channels", id="grey BGR"),
         pytest.param({"bgr": "yes"}, "a yes or no to BGR", id="BGR as text"),
@@ -127,3 +127,8 @@ def test_initialise_is_seeded_and_leaves_the_global_generator(name: str) -> None
     assert torch.equal(torch.get_rng_state(), before)
     assert all(torch.equal(first[key], again[key]) for key in first)
     assert any(not torch.equal(first[key], other[key]) for key in first)
+
+
+def test_one_number_stands_for_every_channel() -> None:
+    architecture = Architecture(name="tabor:gtsrb6", num_classes=4, mean=(0.4,), std=(0.2,))
+    assert (architecture.mean, architecture.std) == ((0.4,) * 3, (0.2,) * 3)
