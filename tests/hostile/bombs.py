@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .makers import Canary, Corpus, call, checkpoint, number, saved
+from .makers import Canary, Corpus, call, checkpoint, named, number, saved, table, text
 
 
 def emptied(function: str, size: int) -> bytes:
@@ -31,6 +31,14 @@ def many_lists(count: int) -> bytes:
     return checkpoint(b"](" + b"]" * count + b"e")
 
 
+def made_up(numel: int) -> bytes:
+    """A tensor of no content, converted to another type."""
+    there = call("torch.device", text("cpu"))
+    tensor = call("torch.FloatTensor", number(numel))
+    moved = call("torch._utils._rebuild_device_tensor_from_cpu_tensor", tensor, named("torch.float16"), there, b"\x88")
+    return checkpoint(table({"head.5.bias": moved}))
+
+
 def plain(dead: Path, depth: int = 100_000) -> bytes:
     """A pickle of a list in a list in a list."""
     return b"\x80\x04" + b"]" * depth + b"a" * (depth - 1) + b"."
@@ -52,6 +60,7 @@ BOMBS: Corpus = {
     "hangs on a name": (lambda dead: checkpoint(call("os." + "x" * 10**6)), "more than .* s"),
     "crashes on a key": (lambda dead: deep_key(10**6), "its reader crashed"),
     "a billion entries": (lambda dead: emptied("torch.Size", 10**9), "memory"),
+    "made-up memory, copied": (lambda dead: made_up(2**31), "memory"),
     "many lists": (lambda dead: many_lists(2 * 10**7), "memory|more than .* s"),
 }
 """Never to be loaded without a rehearsal."""

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+pytest.importorskip("onnx")
+
+from ..models.exporting import small
 from . import fuzz, mutations
 from .makers import TINY
+from .programs import onnx_model
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("target", mutations.TARGETS)
+@pytest.mark.parametrize("target", fuzz.TARGETS)
 def test_broken_files(target: str, tmp_path: Path) -> None:
     outcomes = fuzz.fuzz(target, tmp_path, examples=150)
     assert outcomes["refused"] > 30
@@ -24,6 +29,13 @@ def test_what_is_broken_was_whole(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "tiny.pt"
     path.write_bytes(mutations.WHOLE[kind])
     assert fuzz.attempt(path, tmp_path / "dead", TINY.name) == "loaded"
+
+
+@pytest.mark.parametrize("make", [small, onnx_model], ids=["exported", "ONNX"])
+def test_what_programs_were_whole(make: Callable[[], bytes], tmp_path: Path) -> None:
+    path = tmp_path / "tiny.pt"
+    path.write_bytes(make())
+    assert fuzz.attempt(path, tmp_path / "dead", None) == "loaded"
 
 
 @pytest.mark.parametrize("age", mutations.OPCODES)

@@ -15,6 +15,7 @@ import pytest
 import safetensors.torch
 import torch
 
+from tabor.cli import main
 from tabor.errors import ModelError
 from tabor.models import load_model
 from tabor.models.isolation import Limits, rehearsed
@@ -184,6 +185,17 @@ def test_a_file_that_changes_after_its_rehearsal_is_not_read(path: Path, monkeyp
     monkeypatch.setattr("tabor.models.load.read_checkpoint", read)
     with pytest.raises(ModelError, match="changed while it was read"):
         load_model(path, arch=TINY.name)
+
+
+def test_on_the_command_line(path: Path, child: Child, capsys: pytest.CaptureFixture[str]) -> None:
+    path.write_bytes(saved({"w": Canary(path.parent / "dead")}))
+    child("kill -SEGV $$")
+    command = ["scan", str(path), "--data", "digits", "--size", "12", "--arch", TINY.name]
+    assert main(command) == 2
+    assert "its reader crashed (SIGSEGV)" in capsys.readouterr().err
+    assert main([*command, "--no-isolate"]) == 2
+    assert "would call" in capsys.readouterr().err
+    assert not (path.parent / "dead").exists()
 
 
 def test_a_folder_of_strangers_is_no_place_for_modules(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
