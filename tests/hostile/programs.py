@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -95,7 +96,7 @@ def models(draw: st.DrawFn) -> bytes:
     return bytes_of(model)
 
 
-PROGRAMS = {
+PROGRAMS: dict[str, Callable[[Path], st.SearchStrategy[bytes]]] = {
     "bytes, exported": broken_exports,
     "graphs, exported": lambda _: graphs(),
     "bytes, ONNX": broken_onnx,
