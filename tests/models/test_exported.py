@@ -208,6 +208,12 @@ def test_what_takes_a_fixed_batch_alone_is_run_in_chunks(batch: int, tmp_path: P
     assert torch.allclose(copy.deepcopy(loaded)(images), expected, atol=1e-6)
 
 
+def test_equal_answers_to_all_probes_prove_nothing(tmp_path: Path) -> None:
+    network = Small().eval()
+    nn.init.zeros_(network.head.weight)
+    assert isinstance(load_model(written(tmp_path, exported(network, torch.rand(1, 1, 32, 32)))).network, Chunked)
+
+
 @pytest.mark.parametrize("batch", [3, 5])
 def test_a_fixed_batch_that_views_can_follow(batch: int, tmp_path: Path) -> None:
     network = Small().eval()
