@@ -19,10 +19,10 @@ from torchvision.models import VisionTransformer
 from tabor.cli import main
 from tabor.errors import ModelError
 from tabor.models import Architecture, load_model
-from tabor.models import exported_operators as listed
 from tabor.models.build import initialise
 from tabor.models.content import Kind, identify
-from tabor.models.exported_program import Chunked, Program
+from tabor.models.exported_graph import operators as listed
+from tabor.models.exported_graph.network import Chunked, Program
 from tabor.models.outputs import Output
 
 from ..hostile.makers import archive, saved
