@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import pickle
 import zipfile
 from collections.abc import Callable
 from functools import partial
@@ -103,7 +104,9 @@ def pickled_constant(dead: Path, prefix: str) -> bytes:
     def change(said: Json) -> None:
         said["config"]["shifts"].update(path_name=f"{prefix}0", use_pickle=True, tensor_meta=None)
 
-    return packed(records(altered(CONSTANTS, change)) | {f"data/constants/{prefix}0": saved(Canary(dead))})
+    # What is called an opaque object is read by pickle itself, the others by torch.load.
+    content = pickle.dumps(Canary(dead)) if prefix == "opaque_obj_" else saved(Canary(dead))
+    return packed(records(altered(CONSTANTS, change)) | {f"data/constants/{prefix}0": content})
 
 
 def of_2_8(dead: Path) -> bytes:
@@ -122,6 +125,7 @@ def of_2_7(dead: Path) -> bytes:
             "serialized_exported_program.json": program,
             "serialized_state_dict.pt": saved({}),
             "serialized_constants.pt": saved({"shifts": Canary(dead)}),
+            "serialized_example_inputs.pt": saved(((), {})),
         }
     )
 

@@ -90,11 +90,23 @@ def many_constants() -> bytes:
     return before_the_head(*nodes, *sums, added(), constants=[constant("shape", [2**23])])
 
 
-def many_at_once() -> bytes:
-    """Values that depend on the image, each small enough, and all needed at the end."""
+def many_at_once(needed: str) -> bytes:
+    """Values that depend on the image, each small enough, and all needed for a sum, which may be of no use."""
     nodes = [node("Tile", ["images", "times"], [f"x{i}"]) for i in range(40)]
-    sums = [node("Sum", [f"x{i}" for i in range(40)], ["features"])]
+    sums = [node("Sum", [f"x{i}" for i in range(40)], ["sum"]), node("Relu", [needed], ["features"])]
     return before_the_head(*nodes, *sums, constants=[constant("times", [1, 1, 400, 400])])
+
+
+def copied_for_a_product() -> bytes:
+    """Matrices of 2**25 numbers, of which a product lays out 64 copies, for an answer of 2**22 numbers."""
+    return before_the_head(
+        node("ConstantOfShape", ["rows"], ["a"]),
+        node("ConstantOfShape", ["columns"], ["b"]),
+        node("MatMul", ["a", "b"], ["c"]),
+        node("ReduceSum", ["c"], ["kept"], keepdims=0),
+        added(),
+        constants=[constant("rows", [64, 1, 1, 512]), constant("columns", [1, 64, 512, 1024])],
+    )
 
 
 def endless_work() -> bytes:
@@ -287,13 +299,13 @@ HOSTILE_ONNX: dict[str, tuple[Callable[[Path], bytes], str]] = {
         ),
         "depends on the pixels in its shape",
     ),
-    "ConstantOfShape": (lambda folder: _constant_of([2**20, 2**20]), "1,099,511,627,776 numbers in one value"),
+    "ConstantOfShape": (lambda folder: _constant_of([2**20, 2**20]), "4,398,046,511,104 bytes in one step"),
     "ConstantOfShape, beyond counting": (lambda folder: _constant_of([2**62, 2**62]), "ConstantOfShape cannot be"),
     "ConstantOfShape, negative": (lambda folder: _constant_of([-4]), "ConstantOfShape cannot be computed"),
-    "Expand": (lambda folder: _sized("Expand", 2**20, 3, 8, 6), "numbers in one value"),
-    "Tile": (lambda folder: _sized("Tile", 1, 1, 2**20, 2**20), "numbers in one value"),
-    "Pad": (lambda folder: _huge_pad(), "Pad cannot be computed|numbers in one value"),
-    "Upsample": (lambda folder: _sized("Upsample", 1.0, 1.0, 1e6, 1e6, opset=9), "Upsample|ReduceMean|in one value"),
+    "Expand": (lambda folder: _sized("Expand", 2**20, 3, 8, 6), "(numbers|bytes) in one"),
+    "Tile": (lambda folder: _sized("Tile", 1, 1, 2**20, 2**20), "(numbers|bytes) in one"),
+    "Pad": (lambda folder: _huge_pad(), "Pad cannot be computed|(numbers|bytes) in one"),
+    "Upsample": (lambda folder: _sized("Upsample", 1.0, 1.0, 1e6, 1e6, opset=9), "Upsample|ReduceMean|in one"),
     "Range": (
         lambda folder: before_the_head(
             node("Range", ["zero", "most", "one"], ["large"]),
@@ -302,7 +314,7 @@ HOSTILE_ONNX: dict[str, tuple[Callable[[Path], bytes], str]] = {
             added(),
             constants=[constant("zero", 0), constant("most", MANY), constant("one", 1)],
         ),
-        "numbers in one value",
+        "(numbers|bytes) in one",
     ),
     "broadcast": (
         lambda folder: before_the_head(
@@ -311,12 +323,26 @@ HOSTILE_ONNX: dict[str, tuple[Callable[[Path], bytes], str]] = {
             added(),
             constants=[weights("column", 30000, 1), weights("row", 30000)],
         ),
-        "900,000,000 numbers in one value",
+        "3,600,000,000 bytes in one step",
     ),
-    "doubling": (lambda folder: doubled(60), "numbers in one value"),
-    "doubling constants": (lambda folder: doubled_constants(60), "numbers in one value"),
+    "doubling": (lambda folder: doubled(60), "(numbers|bytes) in one"),
+    "doubling constants": (lambda folder: doubled_constants(60), "(numbers|bytes) in one"),
     "many constants": (lambda folder: many_constants(), "numbers that do not depend on the image"),
-    "many values at once": (lambda folder: many_at_once(), "numbers at the same time"),
+    "many values at once": (lambda folder: many_at_once("sum"), "numbers at the same time"),
+    "many values for nothing": (lambda folder: many_at_once("images"), "numbers at the same time"),
+    "copies for a product": (lambda folder: copied_for_a_product(), "bytes in one step"),
+    "parts of parts": (
+        lambda folder: before_the_head(
+            node("Tile", ["images", "times"], ["long"]),
+            node("Split", ["long"], ["features"], axis=3, num_outputs=2**20),
+            constants=[constant("times", [1, 1, 1, 2**17])],
+        ),
+        "onnxruntime",
+    ),
+    "a product of many": (
+        lambda folder: before_the_head(node("Einsum", ["images"] * 9, ["features"], equation="abcd," * 8 + "abcd->a")),
+        "its Einsum cannot be computed",
+    ),
     "endless convolutions": (lambda folder: endless_work(), "operations for one answer"),
     "endless pooling": (lambda folder: endless_pooling(), "operations for one answer"),
     "a million empty nodes": (

@@ -95,7 +95,7 @@ def _check(network: nn.Module, path: Path, shape: tuple[int, int, int]) -> None:
     assert loaded.architecture == Architecture(name="onnx", num_classes=5, channels=shape[0], size=shape[1:])
     batches = [torch.rand(count, *shape, generator=torch.Generator().manual_seed(count)) for count in (1, 2, 5)]
     for images in batches:
-        expected = network(images)
+        expected = network(images).detach()
         assert torch.allclose(loaded(images), expected, atol=1e-5 * float(expected.abs().max()), rtol=1e-4)
     for images in batches:
         wanted, got = (_gradient(model.double(), images.double()) for model in (network, loaded))

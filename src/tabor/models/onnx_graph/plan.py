@@ -11,10 +11,11 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tabor.errors import ModelError, one_line
 from tabor.models.onnx_graph.node import Computed, Node, Numbers, Operator
@@ -23,6 +24,9 @@ from tabor.models.onnx_graph.proto import Graph
 
 LARGEST_VALUE = 2**25
 """Numbers in one value, for the images that the file takes at once."""
+
+LARGEST_STEP = 8 * LARGEST_VALUE
+"""Bytes that anything takes on the way to a value; a product of matrices, for one, may lay out copies."""
 
 LARGEST_MOMENT = 2**26
 """Numbers in all values that are needed at the same time, and in what is computed beside the file's own weights."""
@@ -86,9 +90,8 @@ def plan(graph: Graph, image: str, shape: tuple[int, ...]) -> Plan:
     for node in graph.nodes:
         planner.add(node)
     answer, classes = planner.answer(graph.outputs, shape[0])
-    steps = _needed(planner.steps, answer)
-    planner.check_moments(steps, image)
-    return Plan(image, steps, answer, classes)
+    planner.check_moments(_forgetful(planner.steps, answer), image)  # all of them: onnxruntime runs them all
+    return Plan(image, _forgetful(_needed(planner.steps, answer), answer), answer, classes)
 
 
 class _Planner:
@@ -160,7 +163,8 @@ class _Planner:
         from torch.utils.flop_counter import FlopCounterMode
 
         unreal = [a.to("meta") if isinstance(a, Tensor) else a for a in arguments]
-        with FlopCounterMode(display=False) as counter, torch.device("meta"):
+        watch = _Watch()  # type: ignore[no-untyped-call]
+        with FlopCounterMode(display=False) as counter, watch, torch.device("meta"):
             outputs = _computed(operator, node, unreal)
         for output in outputs:
             _check(output.numel(), LARGEST_VALUE, "numbers in one value")
@@ -170,6 +174,17 @@ class _Planner:
         _check(self._numbers, MOST_NUMBERS, "numbers for one answer")
         _check(self._work, MOST_WORK, "operations for one answer")
         return outputs
+
+
+class _Watch(TorchDispatchMode):
+    """Refuses what would take too much memory, while it takes none."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        computed = func(*args, **(kwargs or {}))
+        for output in computed if isinstance(computed, tuple | list) else (computed,):
+            if isinstance(output, Tensor):
+                _check(output.untyped_storage().nbytes(), LARGEST_STEP, "bytes in one step")
+        return computed
 
 
 def _depends(argument: object) -> bool:
@@ -208,13 +223,24 @@ def as_tuple(computed: Computed) -> tuple[Tensor, ...]:
 
 
 def _needed(steps: Sequence[Step], answer: str) -> tuple[Step, ...]:
-    """The steps that the answer depends on, each with what can be forgotten after it."""
+    """The steps that the answer depends on."""
     wanted, kept = {answer}, []
     for step in reversed(steps):
-        if wanted.isdisjoint(step.node.outputs):
-            continue
-        inputs = {argument.name for argument in step.arguments if isinstance(argument, Value)}
-        last_used = (inputs | {name for name in step.node.outputs if name}) - wanted
-        kept.append(dataclasses.replace(step, forget=tuple(last_used)))
-        wanted |= inputs
+        if not wanted.isdisjoint(step.node.outputs):
+            wanted |= _inputs(step)
+            kept.append(step)
     return tuple(reversed(kept))
+
+
+def _forgetful(steps: Sequence[Step], answer: str) -> tuple[Step, ...]:
+    """The same steps, each with what can be forgotten after it."""
+    wanted, told = {answer}, []
+    for step in reversed(steps):
+        mine = _inputs(step) | {name for name in step.node.outputs if name}
+        told.append(dataclasses.replace(step, forget=tuple(mine - wanted)))
+        wanted |= mine
+    return tuple(reversed(told))
+
+
+def _inputs(step: Step) -> set[str]:
+    return {argument.name for argument in step.arguments if isinstance(argument, Value)}

@@ -42,8 +42,8 @@ def _general_product(node: Node, a: Tensor, b: Tensor, c: Tensor | None = None) 
     return product + (c if beta == 1 else beta * c)
 
 
-def _einsum(node: Node, *inputs: Tensor) -> Tensor:
-    return torch.einsum(node.text("equation", ""), *inputs)
+def _einsum(node: Node, a: Tensor, b: Tensor) -> Tensor:
+    return torch.einsum(node.text("equation", ""), a, b)
 
 
 def _attention(node: Node, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:

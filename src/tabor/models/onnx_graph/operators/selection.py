@@ -57,7 +57,7 @@ def _slice(
         if step > 0:
             x = x[(slice(None),) * place + (slice(chosen.start, chosen.stop, step),)]
         else:
-            x = x.index_select(place, torch.tensor(list(chosen), dtype=torch.int64, device=x.device))
+            x = x.index_select(place, torch.arange(chosen.start, chosen.stop, step, device=x.device))
     return x
 
 
@@ -65,8 +65,7 @@ def _split(node: Node, x: Tensor, sizes: list[int] | None = None) -> tuple[Tenso
     axis = axis_of(node, x, node.integer("axis", 0))
     sizes = sizes or node.integers("split")
     if sizes is None:
-        share = -(-x.shape[axis] // node.integer("num_outputs", len(node.outputs)))
-        return x.split(share, axis)
+        return x.split(-(-x.shape[axis] // len(node.outputs)), axis)
     if min(sizes) < 0 or sum(sizes) != x.shape[axis]:
         raise node.refuse("parts that do not add up")
     return x.split(sizes, axis)
@@ -99,21 +98,21 @@ def _resize(
     size = list(sizes) if sizes else [int(n * s) for n, s in zip(x.shape, scales or [], strict=True)]
     if x.ndim != 4 or size[:2] != list(x.shape[:2]) or "axes" in node.attributes:
         raise node.refuse("axes that are not those of an image")
-    antialias = bool(node.integer("antialias", 0))
-    return F.interpolate(x, size[2:], antialias=antialias, **_interpolation(node))  # type: ignore[arg-type]
+    mode, align = _interpolation(node)
+    return F.interpolate(x, size[2:], mode=mode, align_corners=align, antialias=bool(node.integer("antialias", 0)))
 
 
-def _interpolation(node: Node) -> dict[str, object]:
-    """How PyTorch calls the way in which a node resizes."""
+def _interpolation(node: Node) -> tuple[str, bool | None]:
+    """How PyTorch calls the way in which a node resizes, and whether corners lie on corners."""
     mode, default = node.text("mode", "nearest"), "half_pixel" if node.opset >= 11 else "asymmetric"
     where = node.text("coordinate_transformation_mode", default)
     if mode == "nearest" and where == "asymmetric" and (node.opset < 11 or node.text("nearest_mode", "") == "floor"):
-        return {"mode": "nearest"}
+        return "nearest", None
     if mode == "nearest" and where == "half_pixel":
-        return {"mode": "nearest-exact"}
+        return "nearest-exact", None
     smooth = {"linear": "bilinear", "cubic": "bicubic"}.get(mode)
     if smooth and where in ("half_pixel", "pytorch_half_pixel", "align_corners"):
-        return {"mode": smooth, "align_corners": where == "align_corners"}
+        return smooth, where == "align_corners"
     raise node.refuse(f"the mode {mode}, {where}")
 
 

@@ -13,11 +13,11 @@ from typing import Any
 import torch
 
 from tabor.errors import one_line
-from tabor.models.exported_archive import DTYPES, STRIDED, Json, ProgramError
-from tabor.models.exported_graph import Signature, only, value_name
-from tabor.models.exported_memory import Memory
-from tabor.models.exported_operators import Operator, is_assertion, operators
-from tabor.models.exported_program import DEVICE, Images, Reference, Step
+from tabor.models.exported_graph.archive import DTYPES, STRIDED, Json, ProgramError
+from tabor.models.exported_graph.memory import Memory
+from tabor.models.exported_graph.network import DEVICE, Images, Reference, Step
+from tabor.models.exported_graph.operators import Operator, is_assertion, operators
+from tabor.models.exported_graph.signature import Signature, only, value_name
 
 MOST_NODES = 20_000
 """The largest networks of timm need some thousands."""

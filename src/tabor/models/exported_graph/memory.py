@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from tabor.models.exported_archive import ProgramError
-from tabor.models.exported_functions import Function
-from tabor.models.exported_operators import Operator
+from tabor.models.exported_graph.archive import ProgramError
+from tabor.models.exported_graph.functions import Function
+from tabor.models.exported_graph.operators import Operator
 
 
 @dataclass

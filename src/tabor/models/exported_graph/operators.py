@@ -13,8 +13,8 @@ from functools import cache
 
 import torch
 
-from tabor.models import exported_functions as ours
-from tabor.models.exported_functions import Function
+from tabor.models.exported_graph import functions as ours
+from tabor.models.exported_graph.functions import Function
 
 LAYERS = """
     conv1d.default conv2d.default conv2d.padding conv3d.default convolution.default conv_transpose2d.input

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tabor.errors import one_line
-from tabor.models.exported_archive import DTYPES, Json, ProgramError
+from tabor.models.exported_graph.archive import DTYPES, Json, ProgramError
 
 LONGEST_NAME = 200
 

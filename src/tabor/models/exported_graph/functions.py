@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tabor.models.exported_archive import ProgramError
+from tabor.models.exported_graph.archive import ProgramError
 
 Function = Callable[..., Any]
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from tabor.errors import one_line
-from tabor.models.exported_archive import ProgramError
+from tabor.models.exported_graph.archive import ProgramError
 
 BATCH, DEVICE = "<batch>", "<device>"
 """What a step can refer to beside the values of the program, whose names are identifiers."""
