@@ -25,13 +25,6 @@ def torchscript() -> bytes:
     return stream.getvalue()
 
 
-def exported() -> bytes:
-    """A torch.export program."""
-    stream = io.BytesIO()
-    torch.export.save(torch.export.export(Script(), (torch.zeros(1),)), stream)
-    return stream.getvalue()
-
-
 def package(dead: Path) -> bytes:
     """A torch.package archive whose only model is a canary."""
     return archive(
@@ -132,7 +125,6 @@ CODE: Corpus = {
         lambda dead: archive({"m/data.pkl": b"\x80\x02}.", "m/code/x.py": b"", "m/version": b"3\n"}),
         "TorchScript program",
     ),
-    "torch.export": (lambda dead: exported(), "torch.export program that takes something else than a batch of images"),
     "torch.package": (package, "torch.package archive which can run code"),
     "Keras": (
         lambda dead: archive({"config.json": b"{}", "model.weights.h5": b""}),

@@ -106,7 +106,6 @@ HEADERS: Corpus = {
     "text": (lambda dead: b"these are no weights\n" * 20, "no known kind"),
     "a web page": (lambda dead: b"<!DOCTYPE html><script>alert(1)</script>" * 9, "no known kind"),
     "a program": (lambda dead: b"#!/bin/sh\ntouch '" + str(dead).encode() + b"'\n", "no known kind"),
-    "ONNX": (lambda dead: b"\x08\x07\x12\x07pytorch" + bytes(40), "no known kind"),
 }
 
 RECORDS: Corpus = {

@@ -19,7 +19,7 @@ from tabor.models import load_model
 from tabor.models.isolation import Limits
 
 from .corpus import BOMBS, HOSTILE, PROGRAMS, RECORDS
-from .makers import TINY, Canary, Corpus, archive, checkpoint, saved, table, weights
+from .makers import TINY, Canary, Corpus, checkpoint, saved, table, weights
 
 GIBIBYTE = 2**30
 
@@ -219,7 +219,7 @@ def test_flipped_bits(kind: str, honest: dict[str, bytes], tmp_path: Path) -> No
 def test_archives_with_a_directory_of_the_long_form_and_the_short(tmp_path: Path) -> None:
     """The checks of an archive's end let honest ones pass: those of torch.save, and those of `zip`."""
     path = tmp_path / "model.pt"
-    for content in (saved({"w": 1}), checkpoint(table({})), archive({"m/data.pkl": b"\x80\x02}."})):
+    for content in (saved({"w": 1}), checkpoint(table({}))):
         path.write_bytes(content)
-        with pytest.raises(ModelError, match=r"holds no weights|damaged \(PytorchStreamReader"):
+        with pytest.raises(ModelError, match="holds no weights"):
             load_model(path, arch=TINY.name, isolate=False)

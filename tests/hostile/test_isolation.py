@@ -19,6 +19,7 @@ from tabor.cli import main
 from tabor.errors import ModelError
 from tabor.models import load_model
 from tabor.models.isolation import Limits, rehearsed
+from tabor.models.onnx_graph.external import size_beside
 from tabor.models.parts import Given
 
 from .makers import TINY, Canary, saved, weights
@@ -208,11 +209,21 @@ def test_a_folder_of_strangers_is_no_place_for_modules(path: Path, monkeypatch: 
 
 
 def test_what_a_file_warrants_grows_with_it() -> None:
-    small, large = Limits.of(1000), Limits.of(10**10)
+    small, large, endless = Limits.of(1000), Limits.of(10**8), Limits.of(10**15)
     assert small.memory < 1.1 * 2**30
     assert small.seconds < 30
-    assert large.memory > 4 * 10**10
-    assert large.seconds > 600
+    assert large.memory > 5 * 10**8
+    assert large.seconds >= small.seconds + 10
+    assert endless.memory < os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    assert endless.seconds <= 600
+
+
+def test_external_data_counts(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    for name, size in {"weights.bin": 3_000_000, "small.bin": 3_000, "other.bin": 4_000_000}.items():
+        (tmp_path / name).write_bytes(bytes(size))
+    path.write_bytes(b"\x08\x07 weights.bin small.bin model.onnx")
+    assert size_beside(path) == 3_000_000
 
 
 LIMITED = """

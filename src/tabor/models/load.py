@@ -17,8 +17,9 @@ from tabor.models.exported import read_exported
 from tabor.models.folder import fingerprint
 from tabor.models.hub import HUB, located
 from tabor.models.huggingface import fill_any, is_hub, read_folder
-from tabor.models.isolation import check_unchanged, rehearsed, state_of
+from tabor.models.isolation import Limits, check_unchanged, rehearsed, state_of
 from tabor.models.onnx_file import read_onnx
+from tabor.models.onnx_graph.external import size_beside
 from tabor.models.outputs import as_logits, recognise
 from tabor.models.own_code import fill_own, is_own_code
 from tabor.models.parts import Given, Parts, Trust, nobody
@@ -116,7 +117,7 @@ def load_model(
     )
     kind, before = _readable(path), state_of(path)
     rehearsing = isolate and kind in REHEARSED and not trust_code
-    with rehearsed(path, given) if rehearsing else nullcontext():
+    with rehearsed(path, given, Limits.of(_size(path, kind))) if rehearsing else nullcontext():
         import_family(given.arch)  # while the child reads
     check_unchanged(path, before)
     parts = READERS[kind](path, given)
@@ -191,6 +192,10 @@ SELF_DESCRIBING = (Kind.SAFETENSORS, Kind.HUGGINGFACE, Kind.EXPORTED, Kind.ONNX)
 
 REHEARSED = (*CHECKPOINTS, Kind.EXPORTED, Kind.ONNX)
 """Kinds with a parser of their own.  Of safetensors and JSON every bound is checked; code is trusted or refused."""
+
+
+def _size(path: Path, kind: Kind) -> int:
+    return path.stat().st_size + (size_beside(path) if kind is Kind.ONNX else 0)
 
 
 def _readable(path: Path) -> Kind:

@@ -9,6 +9,12 @@ from typing import Any
 
 from tabor.errors import ModelError, one_line
 
+LARGE = 1_000_000
+"""Bytes; smaller files matter to no limit."""
+
+MOST_BYTES = 16_000_000
+"""Of a model that are looked through for names; where its weights are elsewhere it is small."""
+
 
 def read_external(folder: Path, entries: dict[str, str], size: int) -> bytes:
     """Returns the `size` bytes of a tensor that lie in another file.
@@ -35,6 +41,15 @@ def read_external(folder: Path, entries: dict[str, str], size: int) -> bytes:
     if len(data) < length:
         raise ModelError(f"its external data reaches beyond the end of {one_line(location, 80)}")
     return data
+
+
+def size_beside(path: Path) -> int:
+    """Returns the bytes of the large files beside a model whose names occur in it, which it may keep weights in."""
+    with path.open("rb") as file:
+        content = file.read(MOST_BYTES)
+    beside = (other for other in path.parent.iterdir() if other != path and other.is_file())
+    large = ((other.name, other.stat().st_size) for other in beside)
+    return sum(size for name, size in large if size > LARGE and os.fsencode(name) in content)
 
 
 def _check_place(folder: Path, location: str) -> None:
