@@ -19,7 +19,7 @@ type:  ## Check types
 	$(PYTHON) -m mypy
 
 test:  ## Run the whole suite
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest -n auto
 
 demo:  ## Infect, scan, compare on handwritten digits
 	.venv/bin/tabor demo

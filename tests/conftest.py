@@ -15,6 +15,11 @@ from tabor.data import ImageSet
 from tabor.schedule import StabilitySettings
 from tabor.solver import SolverSettings
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Workers with as many threads each as there are cores wait for one another at every step.
+    os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
+    torch.set_num_threads(1)
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 

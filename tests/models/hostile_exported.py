@@ -452,7 +452,7 @@ HOSTILE_EXPORTED: dict[str, Hostile] = {
         lambda dead: regraphed(lambda g: g["tensor_values"]["add"].update(sizes=whole(1, 1000))),
         "are wanted",
     ),
-    "one record twice": (lambda dead: twice(MODEL), "two records of the name"),
+    "one record twice": (lambda dead: twice(MODEL), "two records of one name"),
     "a name twice in JSON": (
         _records({WEIGHTS: b'{"config": {}, "config": {}}'}),
         "no JSON",
