@@ -66,9 +66,3 @@ def with_architecture(with_record: Callable[[str], Path]) -> Callable[..., Path]
 def images() -> torch.Tensor:
     """Five grey images for the tiny network."""
     return torch.rand(5, 1, 12, 12, generator=torch.Generator().manual_seed(3))
-
-
-@pytest.fixture(autouse=True)
-def unrehearsed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reads the tests' own files at once; the process with limits before it is tested in tests/hostile."""
-    monkeypatch.setattr("tabor.models.load.REHEARSED", ())
