@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -128,10 +128,11 @@ def patch(
     results = [result] if isinstance(result, ScanResult) else list(result)
     _check_run(model, results)
     restored = [backdoor for one in results for backdoor in restored_backdoors(one)]
-    _check_images(restored[0], images)
+    _check_size(restored, images)
     where = choose_device(device)
     before = Classifier(model, where, images.shape)
     check_labels(images, before.num_classes)
+    _check_targets(restored, before.num_classes)
     planted = known_backdoors(model, before.num_classes, images.shape)
     used, held_out = images.halves(seed)
     watched = [*restored, *planted]
@@ -140,7 +141,8 @@ def patch(
 
     settings = settings or UnlearningSettings()
     patched = _own_copy(model, where)
-    unlearn(patched, [b.trigger.to(where) for b in restored], _on(used, where), settings, seed)
+    stamped = [replace(b, trigger=b.trigger.to(where)) for b in restored]
+    unlearn(patched, stamped, _on(used, where), settings, seed)
     accuracy_after, success_after = _measured(Classifier(patched, where, images.shape), held_out, watched)
     effects = [Effect(b, Change(*s)) for b, *s in zip(watched, success, success_after, strict=True)]
     return PatchOutcome(
@@ -203,10 +205,19 @@ def _check_run(model: nn.Module, results: Sequence[ScanResult]) -> None:
             )
 
 
-def _check_images(backdoor: Backdoor, images: ImageSet) -> None:
-    wanted = tuple(backdoor.trigger.pattern.shape)
-    if images.shape != wanted:
-        raise DataError(f"the run's triggers are for images of {_shape(wanted)}, the data has {_shape(images.shape)}")
+def _check_size(restored: Sequence[Backdoor], images: ImageSet) -> None:
+    for wanted in (tuple(backdoor.trigger.pattern.shape) for backdoor in restored):
+        if images.shape != wanted:
+            raise DataError(
+                f"the run's triggers are for images of {_shape(wanted)} (channels×height×width), "
+                f"the data has {_shape(images.shape)}"
+            )
+
+
+def _check_targets(restored: Sequence[Backdoor], num_classes: int) -> None:
+    highest = max(backdoor.target for backdoor in restored)
+    if highest >= num_classes:
+        raise TaborError(f"the run flags class {highest}, but the model knows only the classes 0 to {num_classes - 1}")
 
 
 def _check_answers(success: Sequence[float]) -> None:

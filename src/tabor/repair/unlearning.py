@@ -1,9 +1,9 @@
 """Unlearning: the model learns that a stamped image still shows what it shows.  [§5.3.2, after Neural Cleanse]
 
 Neural Cleanse stamps the restored trigger on some images, keeps their true labels, and trains the model a little more.
-With a few hundred images alone that costs several points of accuracy, and the true trigger, which is not quite the
-restored one, may survive.  So the triggers are varied (`tabor.repair.variation`), and on images without a trigger the
-model is held to what it answered before, which needs no label and so can be asked of any number of altered images.
+With a few hundred images alone that costs points of accuracy, and the true trigger, which is not quite the restored
+one, may survive.  So the triggers are varied (`tabor.repair.variation`), and on images without a trigger the model is
+held to what it answered before, which needs no label and so can be asked of any number of altered images.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tabor.attacks.badnet import Backdoor
 from tabor.data import ImageSet
 from tabor.errors import ModelError, SettingError
 from tabor.repair.variation import VariationSettings, stamp_varied
 from tabor.training import augmented
-from tabor.trigger import Trigger
 
 LARGEST_MIX = 0.5
 """Share of another image that is mixed into an image on which the model is held to its answer."""
@@ -43,7 +43,7 @@ class UnlearningSettings:
     batch_size: int = 64
     learning_rate: float = 1e-3
     stamped: float = 0.5
-    faithfulness: float = 2.0
+    faithfulness: float = 10.0
     variation: VariationSettings = field(default_factory=VariationSettings)
 
     def __post_init__(self) -> None:
@@ -55,19 +55,19 @@ class UnlearningSettings:
 
 def unlearn(
     model: nn.Module,
-    triggers: Sequence[Trigger],
+    backdoors: Sequence[Backdoor],
     images: ImageSet,
     settings: UnlearningSettings,
     seed: int,
 ) -> None:
-    """Makes the model answer to stamped images as to clean ones, in place.
+    """Makes the model see in stamped images what they show, in place; it ends in evaluation mode.
 
     The model stays in evaluation mode throughout: what a batch normalisation knows of the training data, a few hundred
     images do not tell better, and nothing is dropped at random.
 
     Args:
         model: takes images (N, C, H, W) in [0, 1] and returns logits; float32.
-        triggers: what to stamp, at least one, on the images' device.
+        backdoors: the triggers to stamp and their targets, at least one, on the images' device.
         images: clean images with their true labels, on the model's device.
         settings: how.
         seed: of every random draw.
@@ -75,8 +75,9 @@ def unlearn(
     Raises:
         ModelError: the model has no weights that could learn.
     """
+    flags = [weight.requires_grad for weight in model.parameters()]
+    before = copy.deepcopy(model).eval().requires_grad_(False)
     model.eval().requires_grad_(False)
-    before = copy.deepcopy(model)
     weights = [weight.requires_grad_() for weight in model.parameters() if weight.is_floating_point()]
     if not weights:
         raise ModelError("the model has no weights that could learn, so nothing can be unlearned")
@@ -86,7 +87,7 @@ def unlearn(
     for _ in range(settings.steps):
         drawn = torch.randperm(len(images), generator=generator)[: settings.batch_size]
         batch, labels = images.images[drawn], images.labels[drawn]
-        stamped = stamp_share(batch, triggers, settings, generator)
+        stamped = stamp_share(model, batch, backdoors, settings, generator)
         clean = altered(batch, generator)
         answers = model(torch.cat([stamped, clean]))
         loss = F.cross_entropy(answers[: len(stamped)], labels[: len(stamped)])
@@ -95,15 +96,20 @@ def unlearn(
         loss.backward()
         optimiser.step()
         falling.step()
-    model.requires_grad_(False)
+    for weight, flag in zip(model.parameters(), flags, strict=True):
+        weight.requires_grad_(flag)
 
 
 def stamp_share(
-    images: Tensor, triggers: Sequence[Trigger], settings: UnlearningSettings, generator: torch.Generator
+    model: nn.Module,
+    images: Tensor,
+    backdoors: Sequence[Backdoor],
+    settings: UnlearningSettings,
+    generator: torch.Generator,
 ) -> Tensor:
     """Returns the first images, as many as the settings' share of them and at least one, each with a trigger on it."""
     count = max(1, round(settings.stamped * len(images)))
-    return stamp_varied(images[:count], triggers, settings.variation, generator)
+    return stamp_varied(model, images[:count], backdoors, settings.variation, generator)
 
 
 def altered(images: Tensor, generator: torch.Generator) -> Tensor:

@@ -1,4 +1,9 @@
-"""A restored trigger is near the true one, not it: its place, its colours and its shape varied at random."""
+"""A restored trigger is near the true one, not it: its place, its extent and its colours are varied.
+
+The colours are not drawn at random: one step of gradient ascent makes them what the model, as it is by now, sends to
+the target most readily.  So whatever in that place still means the target is found and unlearned, the true trigger with
+it, although nobody has seen it.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +12,14 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
+from tabor.attacks.badnet import Backdoor
 from tabor.errors import SettingError
-from tabor.trigger import Trigger, stamp
+from tabor.trigger import stamp
 
-COARSE = 4
-"""Colours along an edge of the image, between which other colours shade."""
+VISIBLE = 0.05
+"""Mask from which a pixel has the trigger's own colour, rather than that of the pixels around it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,53 +28,44 @@ class VariationSettings:
 
     Attributes:
         shift: farthest move up, down, left and right, as a share of the image's shorter edge.
-        fading: largest share of the image that shines through.
-        noise: largest standard deviation of what is added to the colours.
-        missing: largest share of the pixels that are left out.
-        recoloured: share of the triggers whose colours are replaced by others: a place that says nothing in any colour
-            does not say it in the true ones.
+        growth: how far beyond its edges half of the triggers reach, as a share of the same.
+        colour_step: how far each colour value moves towards what the model sends to the target most readily.
     """
 
     shift: float = 1 / 16
-    fading: float = 0.5
-    noise: float = 0.2
-    missing: float = 0.5
-    recoloured: float = 0.25
+    growth: float = 1 / 16
+    colour_step: float = 0.5
 
     def __post_init__(self) -> None:
-        shares = (self.shift, self.fading, self.noise, self.missing, self.recoloured)
-        if not all(0 <= share <= 1 for share in shares):
+        if not all(0 <= share <= 1 for share in (self.shift, self.growth, self.colour_step)):
             raise SettingError(f"how triggers vary is told in shares between 0 and 1, got {self}")
 
 
 def stamp_varied(
-    images: Tensor, triggers: Sequence[Trigger], settings: VariationSettings, generator: torch.Generator
+    model: nn.Module,
+    images: Tensor,
+    backdoors: Sequence[Backdoor],
+    settings: VariationSettings,
+    generator: torch.Generator,
 ) -> Tensor:
     """Returns each image with one of the triggers, drawn at random and varied, on it.
 
     Args:
+        model: as it is by now; float32 logits of images in [0, 1].
         images: float32 in [0, 1], shape (N, C, H, W).
-        triggers: at least one, of the images' size and on their device.
+        backdoors: triggers and their targets, at least one; of the images' size and on their device.
         settings: how far they vary.
         generator: of the CPU; draws everything.
     """
-    count, shape = len(images), (len(images), 1, 1, 1)
-    drawn = torch.randint(len(triggers), (count,), generator=generator).tolist()
-    both = torch.stack([torch.cat([triggers[k].mask, triggers[k].pattern]) for k in drawn])
-    moved = shifted(both, round(settings.shift * min(images.shape[2:])), generator)
-    masks, patterns = moved[:, :1], moved[:, 1:]
-
-    def share(largest: float) -> Tensor:
-        return (largest * torch.rand(shape, generator=generator)).to(images.device)
-
-    def noise(size: Sequence[int]) -> Tensor:
-        return torch.rand(size, generator=generator).to(images.device)
-
-    masks = masks * (1 - share(settings.fading)) * (noise(masks.shape) >= share(settings.missing))
-    patterns = patterns + share(settings.noise) * torch.randn(patterns.shape, generator=generator).to(images.device)
-    others = F.interpolate(noise((count, images.shape[1], COARSE, COARSE)), images.shape[2:], mode="bilinear")
-    patterns = torch.where(noise(shape) < settings.recoloured, others, patterns)
-    return stamp(images, masks, patterns.clamp(0, 1))
+    edge = min(images.shape[2:])
+    drawn = [backdoors[k] for k in torch.randint(len(backdoors), (len(images),), generator=generator).tolist()]
+    both = torch.stack([torch.cat([b.trigger.mask, b.trigger.pattern]) for b in drawn])
+    moved = shifted(both, round(settings.shift * edge), generator)
+    larger = grown(moved[:, :1], moved[:, 1:], round(settings.growth * edge))
+    chosen = (torch.rand(len(images), 1, 1, 1, generator=generator) < 0.5).to(images.device)
+    masks, patterns = torch.where(chosen, larger, moved).split([1, images.shape[1]], dim=1)
+    targets = torch.tensor([b.target for b in drawn], device=images.device)
+    return stamp(images, masks, hardened(model, images, masks, patterns, targets, settings.colour_step))
 
 
 def shifted(values: Tensor, furthest: int, generator: torch.Generator) -> Tensor:
@@ -79,3 +76,22 @@ def shifted(values: Tensor, furthest: int, generator: torch.Generator) -> Tensor
     rows, columns = top + torch.arange(height), left + torch.arange(width)
     each = torch.arange(len(values))[:, None, None]
     return padded[each, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def grown(masks: Tensor, patterns: Tensor, by: int) -> Tensor:
+    """Returns masks (N, 1, H, W) and patterns (N, C, H, W), as one tensor (N, 1 + C, H, W), that reach further.
+
+    New pixels have the mean colour of the old ones that are at most `by` pixels away.
+    """
+    around = 2 * by + 1
+    larger = F.max_pool2d(masks, around, 1, by)
+    colours = F.avg_pool2d(masks * patterns, around, 1, by) / F.avg_pool2d(masks, around, 1, by).clamp_min(1e-6)
+    return torch.cat([larger, torch.where(masks > VISIBLE, patterns, colours.clamp(0, 1))], 1)
+
+
+def hardened(model: nn.Module, images: Tensor, masks: Tensor, patterns: Tensor, targets: Tensor, step: float) -> Tensor:
+    """Returns the patterns (N, C, H, W), each value moved by `step` towards its image's target, within [0, 1]."""
+    patterns = patterns.detach().requires_grad_()
+    loss = F.cross_entropy(model(stamp(images, masks, patterns)), targets, reduction="sum")
+    (gradient,) = torch.autograd.grad(loss, patterns)
+    return (patterns.detach() - step * gradient.sign()).clamp(0, 1)

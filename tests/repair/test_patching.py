@@ -1,0 +1,201 @@
+"""`tabor.patch`: the true trigger dies though only one near it is known, and what it refuses."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import tabor
+from tabor.attacks.badnet import attack_success
+from tabor.data import ImageSet
+from tabor.errors import DataError, ModelError, SettingError, TaborError
+from tabor.models import LoadedModel
+from tabor.repair.patching import patch, restored_backdoors
+from tabor.repair.unlearning import UnlearningSettings
+from tabor.result import ScanResult
+from tabor.training import accuracy
+
+from .conftest import TARGET, Victim, square
+
+Found = Callable[..., ScanResult]
+SHORT = UnlearningSettings(steps=2)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_true_trigger_is_unlearned_and_the_accuracy_kept(victim: Victim, found: Found, seed: int) -> None:
+    outcome = patch(victim.load(), found(), victim.images, seed=seed, device="cpu")
+    (restored,), (planted,) = outcome.restored, outcome.planted
+    assert restored.success.before > 0.8
+    assert restored.success.after < 0.05
+    assert planted.backdoor.description == "square 4×4 top-left"
+    assert planted.success.before > 0.95
+    assert planted.success.after < 0.05
+    assert outcome.clean_accuracy.after >= outcome.clean_accuracy.before - 0.02
+    assert outcome.unlearned
+    assert (outcome.images_used, outcome.images_measured) == (60, 60)
+
+
+def test_what_is_told_is_what_the_model_does_on_images_held_out(victim: Victim, found: Found) -> None:
+    model = victim.load()
+    outcome = patch(model, found(), victim.images, settings=SHORT, seed=3, device="cpu")
+    _, held_out = victim.images.halves(3)
+    (planted,) = outcome.planted
+    for network, accuracy_told, success_told in (
+        (model, outcome.clean_accuracy.before, planted.success.before),
+        (outcome.model, outcome.clean_accuracy.after, planted.success.after),
+    ):
+        assert accuracy_told == pytest.approx(accuracy(network, held_out.images, held_out.labels))
+        assert success_told == pytest.approx(attack_success(network, held_out.images, held_out.labels, victim.backdoor))
+
+
+def test_the_callers_model_is_left_alone_and_the_copy_is_no_longer_the_file(victim: Victim, found: Found) -> None:
+    model = victim.load()
+    model.train()
+    weights = {name: value.clone() for name, value in model.state_dict().items()}
+    outcome = patch(model, found(), victim.images, settings=SHORT, device="cpu")
+    assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
+    assert model.training
+    assert all(weight.grad is None for weight in model.parameters())
+    patched = outcome.model
+    assert isinstance(patched, LoadedModel)
+    assert any(not torch.equal(value, weights[name]) for name, value in patched.state_dict().items())
+    assert model.sha256 is not None
+    assert patched.sha256 is None
+
+
+def test_the_same_seed_gives_the_same_weights(victim: Victim, found: Found) -> None:
+    first, again, other = (
+        patch(victim.load(), found(), victim.images, settings=SHORT, seed=seed, device="cpu").model.state_dict()
+        for seed in (1, 1, 2)
+    )
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert any(not torch.equal(first[name], other[name]) for name in first)
+
+
+def test_any_module_and_tensors_will_do(victim: Victim, found: Found) -> None:
+    network = victim.load().network
+    outcome = tabor.patch(network, found(), (victim.images.images, victim.images.labels), settings=SHORT, device="cpu")
+    assert type(outcome.model) is type(network)
+    assert outcome.planted == ()
+
+
+def test_masks_that_work_and_patches_are_both_unlearned(found: Found) -> None:
+    def described(result: ScanResult) -> list[tuple[int, str]]:
+        return [(b.target, b.description) for b in restored_backdoors(result)]
+
+    mask, whole = "restored mask", "restored patch"
+    assert described(found()) == [(2, mask)]
+    assert described(found((2, 0))) == [(2, mask), (0, mask)]
+    assert described(found(patch=square(0, 0, 4))) == [(2, mask), (2, whole)]
+    assert described(found(patch=square(0, 0, 4), success=0.5)) == [(2, whole)]
+    assert described(found(success=0.5)) == [(2, mask)]
+
+
+def test_several_scans_are_patched_at_once(victim: Victim, found: Found) -> None:
+    several = [found(()), found(), found(mask=square(0, 1, 4), sha256=victim.load().sha256)]
+    outcome = patch(victim.load(), several, victim.images, settings=SHORT, device="cpu")
+    assert len(outcome.restored) == 2
+
+
+def test_plain_values_of_an_outcome(victim: Victim, found: Found) -> None:
+    told = patch(victim.load(), found(), victim.images, settings=SHORT, seed=5, device="cpu").to_dict()
+    assert told["seed"] == 5
+    assert told["settings"]["steps"] == 2
+    assert told["planted"][0]["target"] == TARGET
+    assert set(told["planted"][0]["attack_success"]) == {"before", "after"}
+    assert "model" not in told
+
+
+class Nowhere(nn.Module):
+    """Answers without any weights."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.stack([images.mean((1, 2, 3)), images.amax((1, 2, 3)), images[:, 0, 1:5, 1:5].sum((1, 2))], 1)
+
+
+class TwoClasses(nn.Module):
+    """Knows two classes only."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.mean((1, 3))[:, :2]
+
+
+def images_of(victim: Victim, **changes: Any) -> ImageSet:
+    return dataclasses.replace(victim.images, **changes)
+
+
+Refusal = tuple[Callable[[Victim, Found], object], type[Exception], str]
+REFUSED: dict[str, Refusal] = {
+    "nothing flagged": (lambda v, f: patch(v.load(), f(()), v.images), TaborError, "flagged no class"),
+    "no scan": (lambda v, f: patch(v.load(), [], v.images), TaborError, "flagged no class"),
+    "another model's run": (
+        lambda v, f: patch(v.load(), f(sha256="ab" * 32), v.images),
+        TaborError,
+        "the run is of another model",
+    ),
+    "another image size": (
+        lambda v, f: patch(v.load(), f(), images_of(v, images=v.images.images[..., :8])),
+        DataError,
+        "triggers are for images of 1×16×16 .* the data has 1×16×8",
+    ),
+    "one class": (lambda v, f: patch(v.load(), f(), v.images.select(v.images.labels == 1)), DataError, "of one class"),
+    "too many classes": (
+        lambda v, f: patch(v.load(), f(), images_of(v, labels=v.images.labels + 1)),
+        DataError,
+        "a label 3",
+    ),
+    "a trigger that does nothing": (
+        lambda v, f: patch(v.load(), f(mask=square(12, 12, 1)), v.images),
+        TaborError,
+        "do not work on this model",
+    ),
+    "no weights": (
+        lambda v, f: patch(Nowhere(), f(), v.images, settings=SHORT, device="cpu"),
+        ModelError,
+        "no weights that could learn",
+    ),
+    "a target that was not scanned": (
+        lambda v, f: patch(v.load(), dataclasses.replace(f(), targets=(2, 7)), v.images),
+        TaborError,
+        "class 7 was not scanned",
+    ),
+    "a target beyond the classes": (
+        lambda v, f: patch(TwoClasses(), f(), v.images.select(v.images.labels < 2), device="cpu"),
+        TaborError,
+        "flags class 2, but the model knows only the classes 0 to 1",
+    ),
+    "no such device": (lambda v, f: patch(v.load(), f(), v.images, device="toaster"), SettingError, "toaster"),
+}
+
+
+@pytest.mark.parametrize(("attempt", "error", "message"), REFUSED.values(), ids=REFUSED.keys())
+def test_refused(
+    attempt: Callable[[Victim, Found], object], error: type[Exception], message: str, victim: Victim, found: Found
+) -> None:
+    with pytest.raises(error, match=message):
+        attempt(victim, found)
+
+
+@pytest.mark.parametrize(
+    "backdoors",
+    [
+        5,
+        ["square"],
+        [{"target": 2}],
+        [{"target": 2, "description": "", "trigger": {"shape": [2, 16, 16], "base64": "AAAA"}}],
+        [{"target": 2, "description": "", "trigger": {"shape": [2, 1, 1], "base64": "AAA="}}],
+        [{"target": "2", "description": "", "trigger": {"shape": [2, 16, 16], "base64": "A" * 684 + "=="}}],
+        [{"target": 2, "description": "", "trigger": {"shape": "ab", "base64": None}}],
+    ],
+    ids=["a number", "a word", "no trigger", "too short", "too small", "target in words", "no shape"],
+)
+def test_a_record_that_makes_no_sense_is_refused(backdoors: object, victim: Victim, found: Found) -> None:
+    model = victim.load()
+    model.record["backdoors"] = backdoors
+    with pytest.raises(ModelError, match="records backdoors that make no sense"):
+        patch(model, found(), victim.images, settings=SHORT, device="cpu")

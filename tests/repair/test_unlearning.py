@@ -1,0 +1,149 @@
+"""Unlearning: which images are stamped, what the loss is, what is left alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tabor.attacks.badnet import Backdoor
+from tabor.data import ImageSet
+from tabor.errors import ModelError, SettingError
+from tabor.repair.unlearning import UnlearningSettings, altered, stamp_share, unfaithfulness, unlearn
+from tabor.repair.variation import VariationSettings
+from tabor.trigger import Trigger
+
+EXACT = VariationSettings(shift=0, growth=0, colour_step=0)
+
+
+def corner() -> Backdoor:
+    mask = torch.zeros(1, 8, 8)
+    mask[:, :2, :2] = 1
+    return Backdoor(Trigger(mask, mask), 1)
+
+
+def pictures(count: int = 32) -> ImageSet:
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(count) % 3
+    return ImageSet(0.5 * torch.rand(count, 1, 8, 8, generator=generator), labels, ())
+
+
+def linear() -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
+
+
+class Listener(nn.Module):
+    """A linear model that remembers what it was shown, and in which mode it was."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = linear()
+        self.shown: list[Tensor] = []
+        self.modes: set[bool] = set()
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.shown.append(images.detach().clone())
+        self.modes.add(self.training)
+        answer: Tensor = self.inner(images)
+        return answer
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0.5, 5), (0.25, 2), (1.0, 10), (0.01, 1)])
+def test_the_asked_share_is_stamped(share: float, expected: int) -> None:
+    images = pictures(10).images
+    settings = UnlearningSettings(stamped=share, variation=EXACT)
+    stamped = stamp_share(linear(), images, [corner()], settings, torch.Generator())
+    assert torch.equal(stamped, corner().trigger.stamp(images[:expected]))
+
+
+def test_a_step_follows_the_true_labels_of_stamped_images_alone() -> None:
+    """Without faithfulness, one step of AdamW moves each weight by the rate against the sign of that gradient."""
+    images, model = pictures(8), linear()
+    settings = UnlearningSettings(steps=1, batch_size=8, stamped=1.0, faithfulness=0.0, variation=EXACT)
+    before = linear()
+    drawn = torch.randperm(8, generator=torch.Generator().manual_seed(4))
+    stamped = corner().trigger.stamp(images.images[drawn])
+    nn.functional.cross_entropy(before(stamped), images.labels[drawn]).backward()
+    unlearn(model, [corner()], images, settings, seed=4)
+    for old, new in zip(before.parameters(), model.parameters(), strict=True):
+        assert old.grad is not None
+        moved = (new - old).detach()
+        clear = old.grad.abs() > 1e-4
+        assert torch.allclose(moved[clear], -settings.learning_rate * old.grad.sign()[clear], atol=1e-5)
+
+
+def test_images_and_labels_are_left_alone_and_the_mode_is_evaluation() -> None:
+    images, model = pictures(), Listener()
+    model.train()
+    list(model.parameters())[1].requires_grad_(False)
+    pixels, labels, state = images.images.clone(), images.labels.clone(), torch.get_rng_state()
+    unlearn(model, [corner()], images, UnlearningSettings(steps=3, batch_size=8), seed=0)
+    assert torch.equal(images.images, pixels)
+    assert torch.equal(images.labels, labels)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert model.modes == {False}
+    assert not model.training
+    assert [weight.requires_grad for weight in model.parameters()] == [True, False]
+
+
+def test_each_step_shows_stamped_images_and_altered_clean_ones() -> None:
+    model = Listener()
+    unlearn(model, [corner()], pictures(), UnlearningSettings(steps=2, batch_size=8, variation=EXACT), seed=0)
+    trained_on = [shown for shown in model.shown if len(shown) == 12]  # 4 stamped and 8 clean
+    assert len(trained_on) == 2
+    for shown in trained_on:
+        assert torch.equal(shown[:4, :, :2, :2], torch.ones(4, 1, 2, 2))
+        assert float(shown[4:].max()) < 1
+
+
+def test_faithfulness_holds_the_answers() -> None:
+    """The more weight the old answers have, the nearer the new ones are to them."""
+    images, distances = pictures(), []
+    for weight in (0.0, 1.0, 30.0):
+        model, before = linear(), linear()
+        settings = UnlearningSettings(steps=20, learning_rate=2e-2, faithfulness=weight)
+        unlearn(model, [corner()], images, settings, seed=0)
+        distances.append(unfaithfulness(model(images.images), before(images.images)).item())
+    assert distances[0] > 2 * distances[1] > 4 * distances[2]
+
+
+def test_unfaithfulness_is_the_divergence_from_the_old_answers() -> None:
+    before = torch.tensor([[0.5, 0.5], [0.9, 0.1]]).log()
+    now = torch.tensor([[0.25, 0.75], [0.9, 0.1]]).log()
+    by_hand = (0.5 * torch.tensor(0.5 / 0.25).log() + 0.5 * torch.tensor(0.5 / 0.75).log()) / 2
+    assert float(unfaithfulness(now, before)) == pytest.approx(float(by_hand), rel=1e-5)
+
+
+def test_altered_images_are_images_that_differ() -> None:
+    images = pictures().images
+    changed = altered(images, torch.Generator().manual_seed(0))
+    assert changed.shape == images.shape
+    assert float(changed.min()) >= 0
+    assert float(changed.max()) <= 1
+    assert all(not torch.equal(a, b) for a, b in zip(images, changed, strict=True))
+
+
+def test_what_cannot_learn_is_refused() -> None:
+    with pytest.raises(ModelError, match="no weights that could learn"):
+        unlearn(nn.Flatten(), [corner()], pictures(), UnlearningSettings(), seed=0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"steps": 0}, "positive steps"),
+        ({"batch_size": 0}, "positive steps"),
+        ({"learning_rate": 0.0}, "positive steps"),
+        ({"stamped": 0.0}, r"stamped lies in \(0, 1\]"),
+        ({"stamped": 1.5}, r"stamped lies in \(0, 1\]"),
+        ({"faithfulness": -1.0}, "not negative"),
+    ],
+    ids=str,
+)
+def test_refused_settings(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingError, match=message):
+        UnlearningSettings(**changes)

@@ -1,0 +1,106 @@
+"""How restored triggers are varied: place, extent, colours."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tabor.attacks.badnet import Backdoor
+from tabor.errors import SettingError
+from tabor.repair.variation import VariationSettings, grown, hardened, shifted, stamp_varied
+from tabor.trigger import Trigger
+
+EXACT = VariationSettings(shift=0, growth=0, colour_step=0)
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def dot(row: int, column: int, value: float = 0.5, side: int = 8) -> Trigger:
+    mask = torch.zeros(1, side, side)
+    mask[:, row, column] = 1
+    return Trigger(mask, value * mask)
+
+
+class Sum(nn.Module):
+    """In closed form: logit 1 is the sum of the upper half of the image, logit 2 that of the lower half."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        upper, lower = images.sum(1).chunk(2, dim=1)
+        return torch.stack([torch.zeros(len(images)), upper.sum((1, 2)), lower.sum((1, 2))], 1)
+
+
+def test_without_variation_every_image_has_a_trigger_as_it_is() -> None:
+    backdoors = [Backdoor(dot(1, 1, 0.25), 1), Backdoor(dot(6, 6, 0.75), 2)]
+    images = torch.full((40, 1, 8, 8), 0.1)
+    stamped = stamp_varied(Sum(), images, backdoors, EXACT, generator())
+    first, second = (b.trigger.stamp(images[:1])[0] for b in backdoors)
+    are_first = [torch.equal(image, first) for image in stamped]
+    are_second = [torch.equal(image, second) for image in stamped]
+    assert all(a or b for a, b in zip(are_first, are_second, strict=True))
+    assert 8 < sum(are_first) < 32
+    assert torch.equal(images, torch.full((40, 1, 8, 8), 0.1))
+
+
+def test_shifts_reach_as_far_as_asked_and_no_farther() -> None:
+    mask = dot(4, 3).mask.expand(400, 1, 8, 8)
+    moved = shifted(mask, 2, generator())
+    assert torch.equal(moved.sum((1, 2, 3)), torch.ones(400))
+    places = {(int(row), int(column)) for _, _, row, column in torch.nonzero(moved)}
+    assert places == {(row, column) for row in range(2, 7) for column in range(1, 6)}
+
+
+def test_what_is_shifted_out_is_lost() -> None:
+    moved = shifted(dot(0, 0).mask.expand(200, 1, 8, 8), 1, generator())
+    assert {int(count) for count in moved.sum((1, 2, 3))} == {0, 1}
+
+
+def test_growing_keeps_the_colours_and_continues_them() -> None:
+    mask, pattern = torch.zeros(1, 1, 8, 8), torch.zeros(1, 3, 8, 8)
+    mask[..., 2:4, 2:4] = 1
+    pattern[:, 0, 2:4, 2:4] = 0.5
+    larger, colours = grown(mask, pattern, 1).split([1, 3], dim=1)
+    expected = torch.zeros(8, 8)
+    expected[1:5, 1:5] = 1
+    assert torch.equal(larger[0, 0], expected)
+    assert torch.allclose(colours[0, 0], 0.5 * expected)
+    assert float(colours[:, 1:].abs().sum()) == 0
+
+
+def test_colours_move_towards_each_images_own_target_and_stay_colours() -> None:
+    images = torch.full((2, 1, 4, 4), 0.5)
+    masks = torch.zeros(2, 1, 4, 4)
+    masks[:, :, 0] = 1
+    patterns = torch.full((2, 1, 4, 4), 0.9)
+    harder = hardened(Sum(), images, masks, patterns, torch.tensor([1, 2]), 0.3)
+    assert torch.allclose(harder[0, 0, 0], torch.ones(4))
+    assert torch.allclose(harder[1, 0, 0], torch.full((4,), 0.6))
+    assert torch.equal(harder[:, :, 1:], patterns[:, :, 1:])  # what no mask shows has no gradient
+    assert not harder.requires_grad
+
+
+def test_half_of_the_triggers_grow() -> None:
+    settings = VariationSettings(shift=0, growth=1 / 8, colour_step=0)
+    stamped = stamp_varied(Sum(), torch.zeros(200, 1, 8, 8), [Backdoor(dot(4, 4), 1)], settings, generator())
+    sizes = (stamped > 0).sum((1, 2, 3)).tolist()
+    assert set(sizes) == {1, 9}
+    assert 60 < sizes.count(9) < 140
+
+
+def test_the_same_seed_varies_alike() -> None:
+    images, backdoors = torch.rand(6, 1, 8, 8, generator=generator(5)), [Backdoor(dot(4, 4), 1)]
+    first, again, other = (
+        stamp_varied(Sum(), images, backdoors, VariationSettings(shift=0.25), generator(seed)) for seed in (1, 1, 2)
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+@pytest.mark.parametrize("changes", [{"shift": -0.1}, {"growth": 1.1}, {"colour_step": float("nan")}], ids=str)
+def test_refused_settings(changes: dict[str, Any]) -> None:
+    with pytest.raises(SettingError, match="shares between 0 and 1"):
+        VariationSettings(**changes)
