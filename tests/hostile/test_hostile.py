@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 import safetensors.torch
+import torch
+from torch import Tensor
 
 from tabor.errors import ModelError
 from tabor.models import load_model
@@ -175,6 +177,19 @@ def test_a_name_promises_nothing(suffix: str, tmp_path: Path) -> None:
     path.write_bytes(HOSTILE["code: canary beside weights"][0](tmp_path / "dead"))
     with pytest.raises(ModelError, match="would call"):
         load_model(path, arch=TINY.name, channels=1, size=TINY.size, isolate=False)
+
+
+class Own(Tensor):
+    """A tensor that may answer in its own way."""
+
+
+def test_tensors_of_a_class_that_another_library_allows(tmp_path: Path) -> None:
+    """Libraries tell PyTorch which of their classes `weights_only` may build; importing one must not change ours."""
+    path = tmp_path / "model.pt"
+    path.write_bytes(saved({"head.5.bias": torch.zeros(3).as_subclass(Own)}))
+    allowed = torch.serialization.safe_globals([Own])
+    with allowed, pytest.raises(ModelError, match=r"holds weights of a class of their own: head\.5\.bias"):
+        load_model(path, arch=TINY.name, isolate=False)
 
 
 # Damage
