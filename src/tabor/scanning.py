@@ -88,10 +88,9 @@ def scan(
     record: dict[str, Any] = {"solver": dataclasses.asdict(settings), chosen.name: chosen.describe()}
     answers = classifier.predict(images.images.to(where)).cpu()
     clean_accuracy = float((answers.argmax(1) == images.labels.cpu()).float().mean())
-    cautions = warnings_about(images, targets, classifier.num_classes)
-    if wrong := accuracy_warning(model, images, clean_accuracy):
+    wrong = accuracy_warning(model, images, clean_accuracy)
+    if wrong:
         logging.getLogger("tabor").warning("%s", wrong)  # before the work, so that it can be stopped
-        cautions.insert(0, wrong)
     journal = None if out is None else Journal(Path(out), fingerprint(model, images, answers, record, seed))
     seen = _examine(classifier, (search, confirm), targets, chosen, settings, seed, journal, on_progress)
     decision = seen.decide(chosen)
@@ -114,7 +113,7 @@ def scan(
         data=described(images),
         clean_accuracy=clean_accuracy,
         timing=timing(classifier, time.monotonic() - began),
-        warnings=tuple(cautions),
+        warnings=tuple(filter(None, [wrong, *warnings_about(images, targets, classifier.num_classes)])),
         classes=tuple(findings(seen.candidates, seen.evidence, seen.scores, decision, seen.suspects, images)),
         triggers={c.target: c.trigger.to("cpu") for c in seen.candidates},
         patches=seen.patches(flagged),
