@@ -65,7 +65,7 @@ def test_0_a_table_for_people(folder: Path, tmp_path: Path, capsys: Capture, mon
     assert any(line.split()[:2] == ["before", "after"] for line in lines)
     assert any(line.strip().startswith("clean accuracy") for line in lines)
     assert any("class 7, planted: square 6×6 bottom-right" in line for line in lines)
-    assert lines[-1].startswith(f"wrote {tmp_path / 'new'}, measured on 180 images")
+    assert lines[-1].startswith(f"wrote {tmp_path / 'new'}, measured on 256 images")
 
 
 def test_0_nothing_is_found_any_more(folder: Path, tmp_path: Path, capsys: Capture) -> None:
