@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import time
 from collections.abc import Callable
@@ -151,7 +152,8 @@ SAID = {"error": "", "holds": "x.Y", "reason": "it is odd", "doubt": ""}
 
 def test_a_doubt_is_logged(squeezenet: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     standing_in(monkeypatch, SAID | {"doubt": "nobody knows\x1b[2J"})
-    assert load_model(squeezenet, size=(64, 64), trust_code=True).architecture.num_classes == 7
+    with caplog.at_level(logging.WARNING, logger="tabor"):  # libraries change the level of all
+        assert load_model(squeezenet, size=(64, 64), trust_code=True).architecture.num_classes == 7
     (record,) = caplog.records
     assert r"model.pt holds a network taken for a torchvision:squeezenet1_1, but nobody knows\x1b[2J" in record.message
 
@@ -252,4 +254,12 @@ def test_an_endless_pickle_is_ended_with_its_children(tmp_path: Path, monkeypatc
         load_model(tmp_path / "model.pt", trust_code=True)
     assert (tmp_path / "began").exists()
     time.sleep(0.5)
-    assert not Path("/proc", (tmp_path / "pid").read_text().strip()).exists()
+    assert _is_over((tmp_path / "pid").read_text().strip())
+
+
+def _is_over(process: str) -> bool:
+    """Whether a process has ended, be it that nobody has asked yet how."""
+    try:
+        return Path("/proc", process, "stat").read_text().rpartition(")")[2].split()[0] in ("Z", "X")
+    except FileNotFoundError:
+        return True
