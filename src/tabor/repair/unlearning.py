@@ -31,7 +31,7 @@ class UnlearningSettings:
     """How a trigger is unlearned: AdamW without weight decay, its rate falling to 0 along a cosine.
 
     Attributes:
-        steps: optimiser steps.
+        steps: optimiser steps for each target.
         batch_size: clean images a step.
         learning_rate: of the first step.
         stamped: share of the batch that is stamped, with true labels, in (0, 1].
@@ -83,8 +83,9 @@ def unlearn(
         raise ModelError("the model has no weights that could learn, so nothing can be unlearned")
     generator = torch.Generator().manual_seed(seed)
     optimiser = torch.optim.AdamW(weights, lr=settings.learning_rate, weight_decay=0.0)
-    falling = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.steps)
-    for _ in range(settings.steps):
+    steps = settings.steps * len({backdoor.target for backdoor in backdoors})
+    falling = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    for _ in range(steps):
         drawn = torch.randperm(len(images), generator=generator)[: settings.batch_size]
         batch, labels = images.images[drawn], images.labels[drawn]
         stamped = stamp_share(model, batch, backdoors, settings, generator)
