@@ -128,7 +128,7 @@ TENSORS: Corpus = {
     "complex weights": (lambda dead: saved({"weight": torch.ones(3, dtype=torch.cfloat)}), ODD),
     "quantised weights": (lambda dead: quantised(1), ODD),
     "quantised weights beyond their memory": (lambda dead: quantised(2**40), f"{ODD}|damaged"),
-    "nested weights": (lambda dead: nested(), f"{ODD}|damaged"),
+    "nested weights": (lambda dead: nested(), f"{ODD}|damaged|can run code"),
     "weights without memory": (lambda dead: saved({"weight": torch.ones(3, device="meta")}), "without their numbers"),
     "weights of 2**31 numbers without memory": (lambda dead: meta(), "without their numbers"),
     "weights of another network": (lambda dead: saved({"weight": torch.zeros(64)}), "do not fit"),
