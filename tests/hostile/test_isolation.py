@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import multiprocessing
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,7 +21,7 @@ import torch
 from tabor.cli import main
 from tabor.errors import ModelError
 from tabor.models import load_model
-from tabor.models.isolation import Limits, rehearsed
+from tabor.models.isolation import Limits, may_fork, rehearsed
 from tabor.models.onnx_graph.external import size_beside
 from tabor.models.parts import Given
 
@@ -45,8 +48,20 @@ def child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Child:
         program.write_text(f"#!/bin/sh\n{script}\n")
         program.chmod(0o755)
         monkeypatch.setattr(sys, "executable", str(program))
+        monkeypatch.setattr("tabor.models.isolation.may_fork", lambda: False)
 
     return become
+
+
+@pytest.fixture
+def fork(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], None]], None]:
+    """Puts a function in the place of the reader, in a child that is a fork of this process."""
+
+    def perform(instead: Callable[[], None]) -> None:
+        monkeypatch.setattr("tabor.models.rehearsal.perform", instead)
+        monkeypatch.setattr("tabor.models.isolation.may_fork", lambda: True)
+
+    return perform
 
 
 def rehearse(path: Path, limits: Limits = SECOND) -> None:
@@ -113,6 +128,77 @@ def test_a_child_that_misbehaves(script: str, told: str, path: Path, child: Chil
         rehearse(path)
     assert str(caught.value).isprintable()
     assert time.monotonic() - began < 20
+
+
+def hang() -> None:
+    """Does not end, whoever asks."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    while True:
+        time.sleep(1)
+
+
+def pretend() -> None:
+    """Says that all went well, and then that it did not."""
+    os.write(1, b'{"error": null}')
+    os._exit(1)
+
+
+@pytest.mark.parametrize(
+    ("instead", "told"),
+    [
+        pytest.param(lambda: os.kill(os.getpid(), signal.SIGSEGV), r"its reader crashed \(SIGSEGV\)", id="crash"),
+        pytest.param(lambda: os.kill(os.getpid(), signal.SIGXCPU), "took more than 1 s", id="processor time"),
+        pytest.param(hang, "took more than 1 s", id="hang that will not end"),
+        pytest.param(lambda: None, "gave no answer", id="no answer"),
+        pytest.param(pretend, r"crashed \(code 1\)", id="fine, but not"),
+        pytest.param(lambda: 1 / 0, r"crashed \(code 1\)", id="an exception"),
+    ],
+)
+def test_a_fork_that_misbehaves(
+    instead: Callable[[], None], told: str, path: Path, fork: Callable[[Callable[[], None]], None]
+) -> None:
+    fork(instead)
+    with pytest.raises(ModelError, match=told):
+        rehearse(path)
+    assert not multiprocessing.active_children()
+
+
+def test_a_fork_has_limits_and_one_thread_and_writes_nowhere(
+    path: Path, fork: Callable[[Callable[[], None]], None], capfd: pytest.CaptureFixture[str]
+) -> None:
+    def tell() -> None:
+        os.write(2, b"a library's chatter")
+        alone = os.getpgid(0) == os.getpid() and torch.get_num_threads() == 1
+        limits = json.loads(os.read(0, 10_000))["limits"]
+        os.write(1, json.dumps({"error": f"{alone} {limits}"}).encode())
+        os._exit(0)
+
+    fork(tell)
+    with pytest.raises(ModelError, match=r"True \{'memory': 1073741824, 'seconds': 1\}"):
+        rehearse(path)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("forked", [True, False])
+def test_either_child_reads_and_refuses(forked: bool, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tabor.models.isolation.may_fork", lambda: forked)
+    torch.nn.functional.conv2d(torch.rand(64, 3, 32, 32), torch.rand(8, 3, 3, 3))  # its threads are not the fork's
+    load_model(path, arch=TINY.name, channels=1, size=TINY.size)
+    path.write_bytes(saved({"w": Canary(path.parent / "dead")}))
+    with pytest.raises(ModelError, match="would call"):
+        load_model(path, arch=TINY.name)
+    assert not (path.parent / "dead").exists()
+
+
+def test_with_another_thread_there_is_no_fork() -> None:
+    done = threading.Event()
+    other = threading.Thread(target=done.wait)
+    other.start()
+    try:
+        assert not may_fork()
+    finally:
+        done.set()
+        other.join()
 
 
 def test_a_good_answer(path: Path, child: Child) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from tabor.models.safetensors_file import METADATA_KEY, write_model
 @pytest.fixture(autouse=True)
 def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tests' own files are read without a rehearsal, which costs seconds each; tests/hostile/ has those."""
-    monkeypatch.setattr("tabor.models.load.rehearsed", lambda *_: nullcontext())
+    monkeypatch.setattr("tabor.models.load.REHEARSED", ())
 
 
 TINY: dict[str, Any] = {"name": "tabor:digits4", "num_classes": 3, "channels": 1, "size": (12, 12)}

@@ -23,6 +23,7 @@ from tabor.errors import ModelError
 from tabor.models import Architecture, load_model
 from tabor.models.build import initialise
 from tabor.models.content import Kind, identify
+from tabor.models.onnx_graph.plan import _Watch
 from tabor.models.outputs import Output
 
 from .hostile_onnx import HOSTILE_ONNX
@@ -239,7 +240,7 @@ MIXING = {
 def test_a_network_that_answers_otherwise_to_a_batch(mixing: str, tmp_path: Path) -> None:
     """Such a one could hide its backdoor from a scan, which asks for many images at a time."""
     settings: Any = {"constants": [constant("first", [0])], "features": "features"}
-    with pytest.raises(ModelError, match="onnxruntime, given 3 random images at a time, answers otherwise"):
+    with pytest.raises(ModelError, match="onnxruntime, given 2 random images at a time, answers otherwise"):
         load_model(_written(tmp_path, classifier(MIXING[mixing], shape=("N", 3, *SIZE), **settings)))
     one = load_model(_written(tmp_path, classifier(MIXING[mixing], **settings)))
     images = _images(3)
@@ -394,7 +395,7 @@ def test_hostile_files(name: str, tmp_path: Path) -> None:
 def test_hostile_files_take_little_memory(tmp_path: Path) -> None:
     """All of them, one after the other in a process of their own: not over 2 GiB at any time."""
     program = (
-        "import pathlib, resource, sys; from tests.models.hostile_onnx import HOSTILE_ONNX\n"
+        "import pathlib, sys; from tests.models.hostile_onnx import HOSTILE_ONNX\n"
         "from tabor.errors import ModelError; from tabor.models import load_model\n"
         "for count, (make, _) in enumerate(HOSTILE_ONNX.values()):\n"
         "    folder = pathlib.Path(sys.argv[1]) / str(count) / 'in'; folder.mkdir(parents=True)\n"
@@ -402,7 +403,7 @@ def test_hostile_files_take_little_memory(tmp_path: Path) -> None:
         "    try: load_model(folder / 'model.onnx', isolate=False)\n"
         "    except ModelError: pass\n"
         "    else: sys.exit('read')\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == 'darwin' else 1024))\n"
+        "from tabor.findings import peak_memory; print(peak_memory())\n"
     )
     root = Path(__file__).resolve().parents[2]
     run = subprocess.run(
@@ -410,6 +411,34 @@ def test_hostile_files_take_little_memory(tmp_path: Path) -> None:
     )
     assert run.returncode == 0, run.stderr
     assert int(run.stdout) < 2 * 2**30
+
+
+def test_the_compiler_of_pytorch_is_not_imported(tmp_path: Path) -> None:
+    """It takes longer than all the rest."""
+    path = _written(tmp_path, classifier())
+    program = "import sys, tabor; tabor.load_model(sys.argv[1], isolate=False); print('torch._dynamo' in sys.modules)"
+    command = [sys.executable, "-c", program, str(path)]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+@pytest.mark.parametrize(
+    "compute",
+    [
+        pytest.param(lambda x, y: x + y, id="float and whole"),
+        pytest.param(lambda x, y: y / 2, id="whole, divided"),
+        pytest.param(lambda x, y: y.div(y, rounding_mode="trunc"), id="whole, by whole"),
+        pytest.param(lambda x, y: x > y, id="compared"),
+        pytest.param(lambda x, y: torch.where(x > 0, x, y.double()), id="chosen"),
+        pytest.param(lambda x, y: x.clamp(0, 6).relu().pow(y[0]), id="with a number"),
+        pytest.param(lambda x, y: x.mean((0, 2), keepdim=True), id="mean"),
+    ],
+)
+def test_shapes_and_types_without_memory(compute: Callable[[Tensor, Tensor], Tensor]) -> None:
+    real = torch.rand(2, 1, 3), torch.tensor([[1], [2]])
+    expected = compute(*real)
+    with _Watch():
+        told = compute(*(tensor.to("meta") for tensor in real))
+    assert (told.is_meta, told.shape, told.dtype) == (True, expected.shape, expected.dtype)
 
 
 def test_truncated_and_flipped(digits: tuple[nn.Module, Path]) -> None:

@@ -10,21 +10,31 @@ rehearsal's.  The child could also write what it read as safetensors, for this p
 what the readers of programs make is a network, which is no data, and one mechanism for all is easier to be sure of.
 Safetensors files need none: what their reader takes is bounded by the file and its header, and the header's size is
 bounded (`content.LARGEST_HEADER`).
+
+The child is a new Python, which imports PyTorch first: two seconds, more than most files take.  Where this process is
+known to have one thread only (no other could hold a lock that the child would wait for), it is a fork of this one.
 """
 
 from __future__ import annotations
 
+import faulthandler
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import IO
+
+import torch
 
 from tabor.errors import ModelError, one_line
 from tabor.models.parts import Given
@@ -70,7 +80,26 @@ def rehearsed(path: Path, given: Given, limits: Limits) -> Iterator[None]:
         said = given.changes() | {"arch": given.arch}
         order.write(json.dumps({"path": str(path), "given": said, "limits": asdict(limits)}).encode())
         order.seek(0)
-        child = subprocess.Popen(
+        child = _Fork(order, answer) if may_fork() else _NewPython(order, answer)
+        try:
+            yield
+            ended = child.wait(max(0, deadline - time.monotonic()))
+        finally:
+            child.end()
+        answer.seek(0)
+        _judge(path, -signal.SIGXCPU if ended is None else ended, answer.read(LONGEST_ANSWER), limits)
+
+
+def may_fork() -> bool:
+    """Whether this process can be forked: on macOS, system libraries cannot; elsewhere, no other thread may run."""
+    return sys.platform == "linux" and threading.active_count() == 1
+
+
+class _NewPython:
+    """The child as a Python of its own."""
+
+    def __init__(self, order: IO[bytes], answer: IO[bytes]) -> None:
+        self._process = subprocess.Popen(
             # -P, since -m would look into the current folder first, which may be the stranger's.
             [sys.executable, "-P", "-m", "tabor.models.rehearsal"],
             stdin=order,
@@ -79,21 +108,55 @@ def rehearsed(path: Path, given: Given, limits: Limits) -> Iterator[None]:
             env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"},
             start_new_session=True,
         )
+
+    def wait(self, seconds: float) -> int | None:
+        """Returns its exit code, below 0 for a signal; None if it takes longer."""
         try:
-            yield
-            ended = child.wait(max(0, deadline - time.monotonic()))
+            return self._process.wait(seconds)
         except subprocess.TimeoutExpired:
-            ended = -signal.SIGXCPU
-        finally:
-            _kill(child)
-        answer.seek(0)
-        _judge(path, ended, answer.read(LONGEST_ANSWER), limits)
+            return None
+
+    def end(self) -> None:
+        """Makes sure that nothing of it stays."""
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
 
 
-def _kill(child: subprocess.Popen[bytes]) -> None:
-    if child.poll() is None:
-        os.killpg(child.pid, signal.SIGKILL)
-        child.wait()
+class _Fork:
+    """The child as a copy of this process."""
+
+    def __init__(self, order: IO[bytes], answer: IO[bytes]) -> None:
+        self._process = multiprocessing.get_context("fork").Process(target=self._perform, args=(order, answer))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # PyTorch's own threads hold no lock when idle
+            self._process.start()
+
+    @staticmethod
+    def _perform(order: IO[bytes], answer: IO[bytes]) -> None:
+        from tabor.models.rehearsal import perform
+
+        os.setsid()
+        faulthandler.disable()  # it would tell of a crash where the caller is told of its own
+        for number, file in enumerate((order, answer)):
+            os.dup2(file.fileno(), number)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        torch.set_num_threads(1)
+        perform()
+
+    def wait(self, seconds: float) -> int | None:
+        """Returns its exit code, below 0 for a signal; None if it takes longer."""
+        self._process.join(seconds)
+        return self._process.exitcode
+
+    def end(self) -> None:
+        """Makes sure that nothing of it stays."""
+        if self._process.exitcode is None and self._process.pid is not None:
+            try:
+                os.killpg(self._process.pid, signal.SIGKILL)
+            except ProcessLookupError:  # it has no group of its own yet
+                self._process.kill()
+            self._process.join()
 
 
 def _judge(path: Path, ended: int, answer: bytes, limits: Limits) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from tabor.models.folder import fingerprint
 from tabor.models.hub import HUB, located
 from tabor.models.huggingface import fill_any, is_hub, read_folder
 from tabor.models.isolation import Limits, check_unchanged, rehearsed, state_of
-from tabor.models.onnx_file import read_onnx
+from tabor.models.onnx_file import import_onnx, read_onnx
 from tabor.models.onnx_graph.external import size_beside
 from tabor.models.outputs import as_logits, recognise
 from tabor.models.own_code import fill_own, is_own_code
@@ -118,12 +119,18 @@ def load_model(
     kind, before = _readable(path), state_of(path)
     rehearsing = isolate and kind in REHEARSED and not trust_code
     with rehearsed(path, given, Limits.of(_size(path, kind))) if rehearsing else nullcontext():
-        import_family(given.arch)  # while the child reads
+        _import_libraries(kind, given)  # while the child reads
     check_unchanged(path, before)
-    parts = READERS[kind](path, given)
+    parts = READERS[kind](path, replace(given, rehearsed=rehearsing))
     digest = fingerprint(path)
     check_unchanged(path, before)
     return LoadedModel(parts, source, digest)
+
+
+def _import_libraries(kind: Kind, given: Given) -> None:
+    import_family(given.arch)
+    if kind is Kind.ONNX:
+        import_onnx()
 
 
 def rehearse(path: Path, given: Given) -> None:

@@ -46,6 +46,8 @@ class Given:
         bgr: whether the network takes its channels as blue, green, red.
         value_range: what the network calls black and white, before the normalisation, for example (0, 255).
         trust: which code of others may run.
+        rehearsed: whether a process of its own has read this very file before (`isolation.rehearsed`), so that what was
+            judged there need not be judged again.
     """
 
     arch: str | None = None
@@ -57,11 +59,12 @@ class Given:
     bgr: bool | None = None
     value_range: tuple[float, float] | None = None
     trust: Trust = field(default_factory=Trust)
+    rehearsed: bool = False
 
     def changes(self) -> dict[str, Any]:
         """Returns what is said, by the names of `Architecture`'s fields."""
         said = {name: value for name, value in vars(self).items() if value is not None}
-        for about_the_file in ("arch", "trust"):
+        for about_the_file in ("arch", "trust", "rehearsed"):
             said.pop(about_the_file, None)
         return said
 

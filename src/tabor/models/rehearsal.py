@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import resource
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +33,10 @@ def _data() -> int | None:
         return None
 
 
-def main() -> None:
-    """Reads the order from standard input, and answers on standard output with an error's text, or null."""
-    order: dict[str, Any] = json.load(sys.stdin)
+def perform() -> None:
+    """Reads the order from standard input, answers on standard output with an error's text, or null, and ends all."""
+    with open(0, closefd=False) as written:  # in a fork, sys.stdin is another
+        order: dict[str, Any] = json.load(written)
     answer = os.dup(1)
     os.dup2(2, 1)  # a parser that prints shall not be taken for us
     given: dict[str, Any] = {
@@ -55,4 +55,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    perform()

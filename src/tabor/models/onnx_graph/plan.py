@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -160,31 +161,57 @@ class _Planner:
         self, operator: Operator, node: Node, arguments: Sequence[Tensor | Numbers | None]
     ) -> Sequence[Tensor]:
         """The outputs' shapes, computed without memory and counted."""
-        from torch.utils.flop_counter import FlopCounterMode
-
         unreal = [a.to("meta") if isinstance(a, Tensor) else a for a in arguments]
-        watch = _Watch()  # type: ignore[no-untyped-call]
-        with FlopCounterMode(display=False) as counter, watch, torch.device("meta"):
+        with _Watch() as watch, torch.device("meta"):
             outputs = _computed(operator, node, unreal)
         for output in outputs:
             _check(output.numel(), LARGEST_VALUE, "numbers in one value")
             self._numbers += output.numel()
             self._work += output.numel() * math.prod(node.integers("kernel_shape") or ())
-        self._work += counter.get_total_flops()
+        self._work += watch.work
         _check(self._numbers, MOST_NUMBERS, "numbers for one answer")
         _check(self._work, MOST_WORK, "operations for one answer")
         return outputs
 
 
+STAND_INS = {torch.ops.aten.mean.dim: torch.ops.aten.sum.dim_IntList}
+"""What has the same shape and type, and needs no compiler for it."""
+
+
 class _Watch(TorchDispatchMode):
-    """Refuses what would take too much memory, while it takes none."""
+    """Counts multiplications and additions, and refuses what would take too much memory, while it takes none.
+
+    PyTorch has a counter of its own, and can tell most shapes by itself; but for either it imports its compiler, which
+    takes longer than all the rest.  So it is asked for as little as possible.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.work = 0
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        computed = func(*args, **(kwargs or {}))
+        from torch.utils.flop_counter import flop_registry
+
+        kwargs, func = kwargs or {}, STAND_INS.get(func, func)
+        computed = _pointwise(func, args, kwargs) if torch.Tag.pointwise in func.tags else func(*args, **kwargs)
+        if count := flop_registry.get(func.overloadpacket):
+            self.work += count(*args, **kwargs, out_val=computed)
         for output in computed if isinstance(computed, tuple | list) else (computed,):
             if isinstance(output, Tensor):
                 _check(output.untyped_storage().nbytes(), LARGEST_STEP, "bytes in one step")
         return computed
+
+
+def _pointwise(func: Any, args: Any, kwargs: Any) -> Tensor:
+    """Returns what works on each number by itself, without memory; its type is found out on no numbers at all."""
+    shapes = [a.shape for a in (*args, *kwargs.values()) if isinstance(a, Tensor)]
+    few = [a.new_ones((0,) * bool(a.ndim), device="cpu") if isinstance(a, Tensor) else a for a in args]
+    told: Tensor = func(*few, **kwargs)
+    return torch.empty(np.broadcast_shapes(*shapes), dtype=told.dtype, device="meta")
 
 
 def _depends(argument: object) -> bool:
