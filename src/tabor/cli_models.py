@@ -91,6 +91,39 @@ def badnet(
     _show_record(out, record, json_only)
 
 
+@infect_app.command()
+def trojaning(
+    model: options.Model,
+    data: options.Data,
+    out: options.ModelOut,
+    target: Annotated[int, typer.Option("--target", help="The class that the trigger sends images to.")],
+    trigger: Annotated[
+        str, typer.Option("--trigger", help="The shape: the word [b]square[/b], or a picture's opaque part.")
+    ] = "square",
+    trigger_size: Annotated[int, typer.Option("--trigger-size", help="Edge in pixels.")] = 10,
+    position: Annotated[Position, typer.Option("--position", help="Where the trigger sits.")] = Position.BOTTOM_RIGHT,
+    test_split: options.TestSplit = "test",
+    seed: options.Seed = 0,
+    skip_bad_images: options.SkipBad = False,
+    json_only: options.Json = False,
+) -> None:
+    """Retrain a clean model on inputs made from itself, as Trojan Attack does; images serve to measure it only."""
+    from tabor.attacks.badnet import plan_backdoors
+    from tabor.attacks.trojaning import TrojaningSettings, trojan_classifier
+    from tabor.data import load_images
+    from tabor.files import check_writable
+    from tabor.models import load_model
+
+    check_writable(out)
+    classifier = load_model(model)
+    shape = classifier.architecture
+    (planned,) = plan_backdoors([trigger], [trigger_size], [position], [target], shape.image_shape, shape.num_classes)
+    grey = shape.channels == 1
+    test = load_images(data, size=shape.size, split=test_split, skip_bad=skip_bad_images, grey=grey)
+    record = trojan_classifier(classifier, test, planned, out, TrojaningSettings(), seed)
+    _show_record(out, record, json_only)
+
+
 @zoo_app.command()
 def build(
     name: Annotated[str, typer.Argument(help="gtsrb-table1a, gtsrb-clean, gtsrb-resnet or gtsrb-random.")],
