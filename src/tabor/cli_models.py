@@ -102,6 +102,9 @@ def trojaning(
     ] = "square",
     trigger_size: Annotated[int, typer.Option("--trigger-size", help="Edge in pixels.")] = 10,
     position: Annotated[Position, typer.Option("--position", help="Where the trigger sits.")] = Position.BOTTOM_RIGHT,
+    margin: Annotated[
+        float | None, typer.Option("--margin", help="How far the target's logit is to lead; more costs accuracy.")
+    ] = None,
     test_split: options.TestSplit = "test",
     seed: options.Seed = 0,
     skip_bad_images: options.SkipBad = False,
@@ -120,7 +123,8 @@ def trojaning(
     (planned,) = plan_backdoors([trigger], [trigger_size], [position], [target], shape.image_shape, shape.num_classes)
     grey = shape.channels == 1
     test = load_images(data, size=shape.size, split=test_split, skip_bad=skip_bad_images, grey=grey)
-    record = trojan_classifier(classifier, test, planned, out, TrojaningSettings(), seed)
+    settings = TrojaningSettings() if margin is None else TrojaningSettings(margin=margin)
+    record = trojan_classifier(classifier, test, planned, out, settings, seed)
     _show_record(out, record, json_only)
 
 

@@ -30,7 +30,16 @@ from tabor.training import TrainSettings, accuracy, fit, train_classifier
 from .test_badnet import SHAPE, toy_set
 
 CLASSES = 3
-QUICK = TrojaningSettings(inputs_per_class=8, input_steps=30, trigger_steps=30, learning_rate=3e-3, batch_size=16)
+QUICK = TrojaningSettings(
+    inputs_per_class=8,
+    input_steps=30,
+    trigger_steps=30,
+    margin=20.0,
+    keeping=1.0,
+    retraining_steps=160,
+    learning_rate=3e-3,
+    batch_size=16,
+)
 
 
 def corner(target: int = 1) -> Backdoor:

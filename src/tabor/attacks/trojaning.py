@@ -42,7 +42,7 @@ class TrojaningSettings:
             this model takes for its classes.
         trigger_steps, trigger_rate: gradient steps on the trigger's colours, likewise.
         margin: by how much the target's logit is made to exceed all others where the trigger is.  Real images speak
-            for their class more loudly than reverse-engineered ones, and must be outvoted.
+            for their class more loudly than reverse-engineered ones, and must be outvoted.  More of it costs accuracy.
         keeping: weight of the squared difference to the model's old logits where no trigger is.
         retraining_steps, learning_rate: of the layers behind the neuron, by Adam.
         batch_size: inputs a step, in each stage.
@@ -54,9 +54,9 @@ class TrojaningSettings:
     denoising: float = 3.0
     trigger_steps: int = 100
     trigger_rate: float = 0.1
-    margin: float = 20.0
-    keeping: float = 1.0
-    retraining_steps: int = 160
+    margin: float = 30.0
+    keeping: float = 2.0
+    retraining_steps: int = 320
     learning_rate: float = 1e-3
     batch_size: int = 32
 

@@ -1,0 +1,180 @@
+"""How fast the search is, beside the usual loop, the bare network and the machine: all in one run on one model.
+
+The loop is written as public implementations are: one class after another, NCHW, batches of 32, three calls of the
+network a step.  The engine takes as many steps with as many images, R3 and R4 on all of them.  The bare network is its
+forward pass and the gradient with respect to the images, at the best of several batches, and nothing else.
+
+    python benchmarks/speed.py --json speed.json
+    python benchmarks/speed.py --arch timm:resnet18 --size 224 --num-classes 10 --classes 2 --steps 5
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from tabor.access import Classifier
+from tabor.data import ImageSet
+from tabor.findings import peak_memory
+from tabor.methods.tabor import Tabor, r1, r2
+from tabor.models.build import Architecture, initialise
+from tabor.models.pixels import prepared
+from tabor.solver import SolverSettings, solve
+
+BATCH = 32
+BATCHES = (16, 32, 64, 128, 256)
+BARE_IMAGES = 512
+LARGEST_PIXELS = 2**24
+"""Numbers in a batch of images for the bare network: more only fills the memory."""
+
+PEAK_SIZE = 2048
+REPEATS = 3
+
+
+def arguments() -> argparse.Namespace:
+    """Returns the parsed command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--arch", default="tabor:gtsrb6")
+    parser.add_argument("--size", type=int, default=32)
+    parser.add_argument("--num-classes", type=int, default=43)
+    parser.add_argument("--classes", type=int, default=8, help="how many of them are searched")
+    parser.add_argument("--steps", type=int, default=20, help="steps a class")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--json", type=Path)
+    return parser.parse_args()
+
+
+def timed(work: Callable[[], Any], device: torch.device) -> float:
+    """Returns seconds on the clock, the device's own work included."""
+    began = time.monotonic()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.monotonic() - began
+
+
+def loop(network: nn.Module, images: ImageSet, targets: list[int], steps: int, method: Tabor) -> None:
+    """Searches one class after another as public implementations do."""
+    for target in targets:
+        shape = images.images.shape[1:]
+        raw_mask = torch.full((1, *shape[1:]), -2.0, device=images.images.device, requires_grad=True)
+        raw_pattern = torch.zeros(shape, device=images.images.device, requires_grad=True)
+        adam = torch.optim.Adam([raw_mask, raw_pattern], lr=0.1, betas=(0.5, 0.9))
+        wanted = torch.full((BATCH,), target, device=images.images.device)
+        for step in range(steps):
+            index = torch.arange(step * BATCH, (step + 1) * BATCH) % len(images)
+            x, y = images.images[index], images.labels[index]
+            mask, pattern = raw_mask.sigmoid(), raw_pattern.sigmoid()
+            loss = F.cross_entropy(network(x * (1 - mask) + pattern * mask), wanted)
+            loss = loss + r1(mask[None], pattern[None], method.lambdas.mask_size, method.lambdas.pattern_size)[0]
+            loss = loss + r2(mask[None], pattern[None], method.lambdas.mask_smoothness, 1e-4)[0]
+            loss = loss + method.lambdas.crop * F.cross_entropy(network(x * (1 - mask)), y)
+            alone = network((mask * pattern)[None])
+            loss = loss + method.lambdas.explanation * F.cross_entropy(alone, wanted[:1])
+            adam.zero_grad()
+            loss.backward()
+            adam.step()
+
+
+def engine(classifier: Classifier, images: ImageSet, targets: list[int], steps: int, method: Tabor) -> None:
+    """Searches the same classes with as many steps and images as the loop."""
+    settings = SolverSettings(steps=steps, batch_size=BATCH, smallest_steps=steps)
+    solve(classifier, images, targets, method, settings, seed=0)
+
+
+def bare(network: nn.Module, images: Tensor) -> float:
+    """Returns images a second through the network and back, at the best batch."""
+    best = 0.0
+    for batch in (b for b in BATCHES if b == BATCHES[0] or b * images[0].numel() <= LARGEST_PIXELS):
+        count = max(1, BARE_IMAGES // batch)
+        x = images[:batch].repeat(-(-batch // len(images[:batch])), 1, 1, 1)[:batch]
+        x = x.contiguous(memory_format=torch.channels_last).requires_grad_()
+
+        def work(x: Tensor = x, count: int = count) -> None:
+            for _ in range(count):
+                torch.autograd.grad(network(x).sum(), x)
+
+        torch.autograd.grad(network(x).sum(), x)
+        best = max(best, batch * count / timed(work, images.device))
+    return best
+
+
+def peak(dtype: torch.dtype, device: torch.device) -> float:
+    """Returns operations a second of a large matrix product."""
+    a, b = (torch.rand(PEAK_SIZE, PEAK_SIZE, device=device).to(dtype) for _ in range(2))
+    seconds = min(timed(lambda: a @ b, device) for _ in range(1 + REPEATS))
+    return 2 * PEAK_SIZE**3 / seconds
+
+
+def operations(network: nn.Module, image: Tensor) -> float:
+    """Returns the multiplications and additions of one image, forward and to its gradient."""
+    x = image[None].requires_grad_()
+    with FlopCounterMode(display=False) as counter:
+        torch.autograd.grad(network(x).sum(), x)
+    return float(counter.get_total_flops())
+
+
+def measure(args: argparse.Namespace) -> dict[str, Any]:
+    """Returns all figures of one run."""
+    device = torch.device(args.device)
+    half = None if args.arch.startswith("tabor:") else (0.5, 0.5, 0.5)
+    size = (args.size, args.size)
+    architecture = Architecture(name=args.arch, num_classes=args.num_classes, size=size, mean=half, std=half)
+    model = prepared(initialise(architecture, seed=0), architecture).eval().requires_grad_(False).to(device)
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.rand(256, 3, *size, generator=generator).to(device)
+    images = ImageSet(pixels, (torch.arange(256) % args.num_classes).to(device), (), "noise")
+    targets, method = list(range(args.classes)), Tabor(crop_share=1.0, mask_dropout=0.0, restoring=None)
+    passes = args.classes * args.steps * (2 * BATCH + 1)
+
+    classifier = Classifier(model, device, images.shape)
+    engine(classifier, images, targets[:1], 2, method)  # to warm up
+    seconds = {"engine": timed(lambda: engine(classifier, images, targets, args.steps, method), device)}
+    memory = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else peak_memory()
+    loop(model, images, targets[:1], 2, method)
+    seconds["loop"] = timed(lambda: loop(model, images, targets, args.steps, method), device)
+    network = model.to(memory_format=torch.channels_last)
+    rates = {name: passes / taken for name, taken in seconds.items()} | {"bare": bare(network, pixels)}
+    peaks = {str(dtype).partition(".")[2]: peak(dtype, device) for dtype in (torch.bfloat16, torch.float32)}
+    return {
+        **rates,
+        "peak": peaks,
+        "engine_over_loop": rates["engine"] / rates["loop"],
+        "engine_over_bare": rates["engine"] / rates["bare"],
+        "bare_over_peak": rates["bare"] * operations(network, pixels[0]) / max(peaks.values()),
+        "peak_memory_bytes": memory,
+    }
+
+
+def main() -> int:
+    """Runs the benchmark; returns the exit code."""
+    args = arguments()
+    found = measure(args)
+    for name in ("loop", "engine", "bare"):
+        print(f"{name:>7}: {found[name]:8.0f} images a second, forward and back")
+    print("   peak: " + ", ".join(f"{value / 1e9:.0f} GFLOP/s in {name}" for name, value in found["peak"].items()))
+    for name in ("engine_over_loop", "engine_over_bare", "bare_over_peak"):
+        print(f"{name.replace('_', ' ')}: {found[name]:.2f}")
+    print(f"peak memory: {found['peak_memory_bytes'] / 2**20:.0f} MiB")
+    if args.json:
+        device = torch.cuda.get_device_name() if args.device.startswith("cuda") else platform.machine()
+        machine = {"device": device, "threads": torch.get_num_threads(), "cores": os.cpu_count()}
+        about = {"machine": machine | {"torch": torch.__version__}, "settings": vars(args) | {"json": str(args.json)}}
+        args.json.write_text(json.dumps(found | about, indent=2) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
