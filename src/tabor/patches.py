@@ -66,7 +66,7 @@ class RestoreSettings:
     batch_size: int = 8
     judged: int = 64
     cropped: int = 64
-    learning_rate: float = 0.3
+    learning_rate: float = 0.6
 
     def __post_init__(self) -> None:
         counts = (self.grid, self.first, self.kept, self.drawn, self.promising, self.tries, self.batch_size)
