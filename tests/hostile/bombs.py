@@ -10,9 +10,9 @@ from pathlib import Path
 from .makers import Canary, Corpus, call, checkpoint, named, number, saved, table, text
 
 
-def emptied(function: str, size: int) -> bytes:
-    """A call that goes through very many zeros."""
-    return checkpoint(call(function, call("builtins.bytearray", number(size))))
+def emptied(function: str, size: int, times: int = 1) -> bytes:
+    """Calls that go through very many zeros, in a list."""
+    return checkpoint(b"](" + times * call(function, call("builtins.bytearray", number(size))) + b"e")
 
 
 def deep_key(depth: int) -> bytes:
@@ -55,7 +55,7 @@ LONG: Corpus = {
 }
 
 BOMBS: Corpus = {
-    "hangs": (lambda dead: emptied("collections.Counter", 2**29), "more than .* s"),
+    "hangs": (lambda dead: emptied("collections.Counter", 2**29, times=1000), "more than .* s"),
     "hangs on a key": (lambda dead: laughs(60), "more than .* s"),
     "hangs on a name": (lambda dead: checkpoint(call("os." + "x" * 10**6)), "more than .* s"),
     "crashes on a key": (lambda dead: deep_key(10**6), "its reader crashed"),
