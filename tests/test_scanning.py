@@ -326,8 +326,10 @@ def test_classes_outside_the_range(classes: list[int], message: str) -> None:
         ({"preset": "slow"}, "unknown preset slow; use fast, standard, paper"),
         ({"method": "magic"}, "unknown method magic; use tabor or neural-cleanse"),
         ({"device": "toaster"}, "cannot use the device toaster"),
+        ({"precision": "half"}, "unknown precision half; use auto or exact"),
+        ({"memory": 0.0}, r"the memory is a positive number of GiB, got 0\.0"),
     ],
-    ids=["preset", "method", "device"],
+    ids=["preset", "method", "device", "precision", "memory"],
 )
 def test_unknown_names(options: dict[str, Any], message: str) -> None:
     caught = refused(Constant(0.0, 1.0, 2.0, 3.0), **options)
@@ -460,5 +462,19 @@ def test_the_preset_is_recorded(
     result = tabor.scan(cell_model(2), cell_images(2), preset=preset, solver=few_steps, device="cpu")
     assert result.preset == preset
     assert result.settings["solver"]["steps"] == 4
-    assert set(result.settings) == {"solver", "tabor"}
+    assert set(result.settings) == {"solver", "tabor", "precision"}
     jsonschema.validate(result.to_dict(), json_schema())
+
+
+def test_a_scan_in_little_memory_finds_the_same(
+    cell_model: Callable[..., nn.Module], cell_images: Callable[..., ImageSet], few_steps: SolverSettings
+) -> None:
+    """The limit is far below what Python takes alone, so images go through the network one by one."""
+    settings = dataclasses.replace(few_steps, group_images=few_steps.batch_size)
+    whole, little = (
+        tabor.scan(cell_model(2), cell_images(2), solver=settings, device="cpu", precision="exact", memory=memory)
+        for memory in (None, 1e-3)
+    )
+    assert whole.settings["precision"] == "float32"
+    for target, trigger in whole.triggers.items():
+        torch.testing.assert_close(little.triggers[target].mask, trigger.mask)

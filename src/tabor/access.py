@@ -7,19 +7,28 @@ flag, not its `requires_grad`, not its memory layout, not its device.
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
+from tabor.engine import best_dtype, bytes_per_image, folded, in_parts, room
 from tabor.errors import ModelError, SettingError, one_line
 
 EVALUATION_BATCH = 256
 """Images a pass where no gradient is needed; more only leaves the cache."""
 
+PRECISIONS = ("auto", "exact")
+
+AGREEMENT = 0.98
+"""Share of images that a faster copy of a network must send to the network's own class."""
+
 
 class Classifier:
     """A model as the scan sees it: images in [0, 1] in, finite float32 logits out.
+
+    It is the network itself that answers until `hasten` finds a faster copy for the search.
 
     Args:
         model: any module that returns logits (N, classes).
@@ -29,6 +38,8 @@ class Classifier:
     Attributes:
         num_classes: number of logits.
         image_passes: images sent through the network so far.
+        images_at_once: of how many images a pass may be kept for the way back; `limit_memory` sets it.
+        dtype: in which the search computes.
 
     Raises:
         ModelError: the model cannot be copied, fails on such images, or does not return finite logits (N, classes).
@@ -40,12 +51,16 @@ class Classifier:
         except (RuntimeError, TypeError, AttributeError) as error:
             raise ModelError(f"the model cannot be copied for the scan: {one_line(error)}") from None
         self._network = network.eval().requires_grad_(False)
+        self._image_shape = image_shape
         self.device = device
         grey = torch.full((2, *image_shape), 0.5, device=device)
         logits = self._lay_out(grey)
         _check_answer(logits)
         self.num_classes = logits.shape[1]
         self.image_passes = 0
+        self.images_at_once = sys.maxsize
+        self.dtype = torch.float32
+        self._fast = self._network
 
     def _lay_out(self, images: Tensor) -> Tensor:
         """Lays the channels last, which convolutions like, unless the model flattens with view(), which does not."""
@@ -64,22 +79,69 @@ class Classifier:
             f"give the size it was trained on with --size"
         )
 
+    def hasten(self, images: Tensor, dtype: torch.dtype | None = None) -> None:
+        """Lets the search run on a faster copy of the network, if there is one that answers alike.
+
+        Args:
+            images: clean images to compare the answers on, shape (N, C, H, W).
+            dtype: of the copy; None: the device's best, `engine.best_dtype`.
+        """
+        wanted = best_dtype(self.device) if dtype is None else dtype
+        answers = self.predict(images).argmax(1)
+        smaller = folded(self._network, images[:2].clone(memory_format=self._layout))
+        for kind in dict.fromkeys((wanted, torch.float32)):
+            self._fast = smaller if kind == torch.float32 else copy.deepcopy(smaller).to(kind)
+            self.dtype = kind
+            if self._agreement(images, answers) >= AGREEMENT:
+                return
+        self._fast, self.dtype = self._network, torch.float32
+
+    @torch.no_grad()
+    def _agreement(self, images: Tensor, answers: Tensor) -> float:
+        """Share of the images that the search's copy sends to these classes."""
+        try:
+            return float((self._by_parts(self.logits, images).argmax(1) == answers).float().mean())
+        except Exception:  # noqa: BLE001 (a stranger's forward may know one number type only)
+            return 0.0
+
+    def limit_memory(self, limit: int | None) -> None:
+        """Keeps the search within so many bytes of this process, or of the GPU; None: a share of what is free.
+
+        It does so by sending fewer images at once through the network, one at least.
+        """
+        shape = self._image_shape
+        grey = torch.full((1, *shape), 0.5, device=self.device, dtype=self.dtype).contiguous(memory_format=self._layout)
+        self.images_at_once = max(1, room(self.device, limit) // bytes_per_image(self._fast, grey))
+
     def logits(self, images: Tensor) -> Tensor:
-        """Returns float32 logits (N, num_classes) of images (N, C, H, W); gradients flow to the images.
+        """Returns float32 logits (N, num_classes) of images (N, C, H, W), by the search's copy of the network.
+
+        Gradients flow to the images.
 
         Raises:
             ModelError: a logit is not a finite number.
         """
         self.image_passes += len(images)
-        # The network may work in place on the clone.
-        logits: Tensor = self._network(images.clone(memory_format=self._layout)).float()
+        # The network may work in place on the copy.
+        own = images.to(self.dtype, memory_format=self._layout, copy=True)
+        logits = in_parts(self._fast, own, self.images_at_once).float()
         _check_finite(logits)
         return logits
 
     @torch.no_grad()
     def predict(self, images: Tensor) -> Tensor:
-        """Returns logits (N, num_classes) without gradients, in batches that fit the cache."""
-        return torch.cat([self.logits(part) for part in images.split(EVALUATION_BATCH)])
+        """Returns the network's own logits (N, num_classes), without gradients, in batches that fit the cache."""
+
+        def answer(part: Tensor) -> Tensor:
+            self.image_passes += len(part)
+            logits: Tensor = self._network(part.clone(memory_format=self._layout)).float()
+            _check_finite(logits)
+            return logits
+
+        return self._by_parts(answer, images)
+
+    def _by_parts(self, answer: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+        return torch.cat([answer(part) for part in images.split(min(EVALUATION_BATCH, self.images_at_once))])
 
 
 def _check_answer(logits: object) -> None:

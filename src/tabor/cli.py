@@ -77,6 +77,8 @@ def scan(
     preset: options.Preset = "standard",
     method: options.MethodName = "tabor",
     device: options.Device = "auto",
+    precision: options.Precision = "auto",
+    memory: options.Memory = None,
     seed: options.Seed = 0,
     out: options.Run = None,
     skip_bad_images: options.SkipBad = False,
@@ -114,6 +116,8 @@ def scan(
             method=method,
             seed=seed,
             device=device,
+            precision=precision,
+            memory=memory,
             out=out,
             on_progress=on_progress,
         )

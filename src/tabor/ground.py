@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tabor.access import Classifier
 from tabor.data import ImageSet
-from tabor.patches import RestoreSettings, paint
+from tabor.patches import Patch, RestoreSettings, paint
 from tabor.trigger import crop, stamp
 from tabor.windows import Window
 
@@ -49,6 +49,11 @@ class Ground:
         self._seen: dict[Window, int] = {}
 
     @property
+    def stamped_at_once(self) -> int:
+        """How many stamped images go through the network in one pass."""
+        return min(STAMPED_AT_ONCE, self.classifier.images_at_once)
+
+    @property
     def size(self) -> tuple[int, int]:
         """Height and width of the images."""
         height, width = self.images.shape[2:]
@@ -66,9 +71,16 @@ class Ground:
     @torch.no_grad()
     def judged(self, images: Tensor, windows: Sequence[Window], colours: Tensor) -> Tensor:
         """Like `leads` without gradients, in parts that fit the cache."""
-        several = max(1, STAMPED_AT_ONCE // len(images))
+        several = max(1, self.stamped_at_once // len(images))
         parts = range(0, len(windows), several)
         return torch.cat([self.leads(images, windows[k : k + several], colours[k : k + several]) for k in parts])
+
+    @torch.no_grad()
+    def worth(self, patch: Patch, target: int, images: Tensor) -> float:
+        """Returns what a patch is worth for a class by the network itself; the search may run on a rounded copy."""
+        stamped = patch.trigger(*self.size).to(images.device).stamp(images)
+        found = leads(self.classifier.predict(stamped))[:, target].mean() / self.unit
+        return float(found - self.costs([patch.window])[0])
 
     def shape_costs(self, windows: Sequence[Window]) -> Tensor:
         """Returns what windows cost, in units, shape (K,), for covering pixels and for being slender."""

@@ -83,6 +83,13 @@ Images = Annotated[int, typer.Option("--images", min=4, help="How many clean ima
 Preset = Annotated[str, typer.Option("--preset", help="fast, standard or paper.")]
 MethodName = Annotated[str, typer.Option("--method", help="tabor or neural-cleanse.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, …")]
+Precision = Annotated[
+    str, typer.Option("--precision", help="auto: the fastest that answers alike, or exact: float32 throughout.")
+]
+Memory = Annotated[
+    float | None,
+    typer.Option("--memory", metavar="GIB", help="How much the scan may take. Default: half of what is free."),
+]
 Seed = Annotated[int, typer.Option("--seed", min=0, max=2**63 - 1, help="Seed of every random draw.")]
 Run = Annotated[
     Path | None,

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from tabor.errors import DataError
-from tabor.ground import STAMPED_AT_ONCE, Ground
+from tabor.ground import Ground
 from tabor.patches import Patch, plain_colours
 from tabor.rows import Adam
 from tabor.windows import Window, sliding
@@ -113,7 +113,7 @@ class PatchSearch:
             kept = _sorted([*kept, *self.judge(self.near(kept, spread))])[: settings.kept]
             if kept[0].worth <= 0:
                 break
-        return kept[0]
+        return replace(kept[0], worth=self.ground.worth(kept[0], self.target, self.images[: settings.judged]))
 
     def near(self, patches: Sequence[Patch], spread: float) -> list[Window]:
         """Returns windows near these patches', moved and stretched by about that share of their edges.
@@ -146,7 +146,7 @@ class PatchSearch:
 
     def _seek(self, windows: Sequence[Window], tries: int, steps: int) -> list[Patch]:
         """Optimises the colours of each window from the same few random ones; the best end counts."""
-        at_once = max(1, STAMPED_AT_ONCE // (tries * self.settings.batch_size))
+        at_once = max(1, self.ground.stamped_at_once // (tries * self.settings.batch_size))
         return [
             patch
             for k in range(0, len(windows), at_once)

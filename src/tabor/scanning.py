@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 import tabor
-from tabor.access import Classifier, choose_device
+from tabor.access import PRECISIONS, Classifier, choose_device
 from tabor.data import ImageSet
-from tabor.errors import DataError, SettingError
+from tabor.errors import DataError, SettingError, one_line
 from tabor.evidence import Evidence, measure
 from tabor.findings import described, findings, identity, timing, warnings_about
 from tabor.journal import Journal, fingerprint
@@ -33,6 +34,9 @@ from tabor.verdict import Decision, decide
 SEEDS = 2**63
 """How many seeds there are; torch takes no larger one."""
 
+COMPARED = 256
+"""Images that a faster copy of the model must answer like the model itself."""
+
 SEARCH_SHARE = 0.7
 """How much of the work the search is, where patches are sought after it, for the progress line."""
 
@@ -47,6 +51,8 @@ def scan(
     classes: Sequence[int] | None = None,
     seed: int = 0,
     device: str = "auto",
+    precision: str = "auto",
+    memory: float | None = None,
     out: str | Path | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> ScanResult:
@@ -64,6 +70,10 @@ def scan(
         classes: the classes to search; None: all.
         seed: of every random draw.
         device: "auto", "cpu", "cuda", …
+        precision: "auto" lets the search run on a faster copy of the network, in bfloat16 where the device has that, if
+            the copy answers alike; "exact" does not.  What is found is measured on the network itself either way.
+        memory: GiB that the process may take, or of the GPU's memory; None: a half of what is free.  Images go through
+            the network in smaller parts to keep it.
         out: folder for the run; an interrupted scan of the same model, images and settings goes on from there.
         on_progress: called after every round.
 
@@ -77,16 +87,15 @@ def scan(
     images = images if isinstance(images, ImageSet) else ImageSet(*images, class_names=())
     _check_seed(seed)
     _check_size(model, images)
-    where = choose_device(device)
-    classifier = Classifier(model, where, images.shape)
-    check_labels(images, classifier.num_classes)
+    classifier = _reach(model, images, device, precision, memory)
     targets = _check_classes(classes, classifier.num_classes)
-    search, confirm = (_on(half, where) for half in images.halves(seed))
+    search, confirm = (_on(half, classifier.device) for half in images.halves(seed))
     chosen, chosen_solver = choose(method if isinstance(method, str) else "tabor", preset, len(search))
     chosen = chosen if isinstance(method, str) else method
     settings = solver or chosen_solver
     record: dict[str, Any] = {"solver": dataclasses.asdict(settings), chosen.name: chosen.describe()}
-    answers = classifier.predict(images.images.to(where)).cpu()
+    record["precision"] = str(classifier.dtype).removeprefix("torch.")
+    answers = classifier.predict(images.images.to(classifier.device)).cpu()
     clean_accuracy = float((answers.argmax(1) == images.labels.cpu()).float().mean())
     wrong = accuracy_warning(model, images, clean_accuracy)
     if wrong:
@@ -108,7 +117,7 @@ def scan(
         preset=preset,
         settings=record,
         seed=seed,
-        device=str(where),
+        device=str(classifier.device),
         model=identity(model, classifier.num_classes),
         data=described(images),
         clean_accuracy=clean_accuracy,
@@ -123,6 +132,20 @@ def scan(
         result.save(out)
         journal.close()
     return result
+
+
+def _reach(model: nn.Module, images: ImageSet, device: str, precision: str, memory: float | None) -> Classifier:
+    """Returns the model as the scan sees it, as fast as it may be and within its memory."""
+    if precision not in PRECISIONS:
+        raise SettingError(f"unknown precision {one_line(precision)}; use {' or '.join(PRECISIONS)}")
+    if memory is not None and not 0 < memory < math.inf:
+        raise SettingError(f"the memory is a positive number of GiB, got {memory}")
+    classifier = Classifier(model, choose_device(device), images.shape)
+    check_labels(images, classifier.num_classes)
+    if precision == "auto":
+        classifier.hasten(images.images[:COMPARED].to(classifier.device))
+    classifier.limit_memory(None if memory is None else int(memory * 2**30))
+    return classifier
 
 
 def _check_seed(seed: int) -> None:

@@ -38,7 +38,8 @@ class SolverSettings:
         success: attack success of a round from which its trigger counts as a candidate, in (0, 1].
         stability: when a class has converged.
         smallest_steps: a class is not stopped before.
-        group_images: classes are searched in groups of about this many images a step.
+        group_images: classes are searched in groups of about this many images a step, or fewer where the memory is
+            limited.
     """
 
     steps: int = 800
@@ -135,7 +136,9 @@ def solve(
         DataError: all images are of one target class, so nothing could be misclassified as it.
         ModelError: the model's outputs are not finite.
     """
-    group = max(1, settings.group_images // settings.batch_size)
+    # A class takes up to twice its batch, as R3 looks at it with the trigger's place blacked out.
+    at_once = min(settings.group_images, classifier.images_at_once // 2)
+    group = max(1, at_once // settings.batch_size)
     found: dict[int, Candidate] = {}
     smallest = math.inf
     for start in range(0, len(targets), group):

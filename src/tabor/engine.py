@@ -1,0 +1,171 @@
+"""The network as the search runs it: fewer operations, the device's best number type, no more memory than allowed.
+
+Nothing here decides anything.  What the search finds is measured on the network as it came.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import psutil
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.utils.checkpoint import checkpoint
+from torch.utils.hooks import RemovableHandle
+
+FOLDING_ERROR = 1e-3
+"""Largest relative difference of the logits by which a folded network may differ: rounding makes 1e-6."""
+
+NORMALISATIONS = ("BatchNorm2d", "BatchNormAct2d")
+"""Classes by name: the second is timm's, which takes a second to import and adds a dropout and an activation."""
+
+WORKSPACE = 2.0
+"""Memory of a step as a multiple of what it keeps for the way back: gradients, and the operations' own buffers."""
+
+
+def best_dtype(device: torch.device) -> torch.dtype:
+    """Returns bfloat16 where the device multiplies it faster than float32, else float32."""
+    if device.type == "cuda":
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        # On CPUs without either, bfloat16 is emulated, at a tenth of the speed.
+        fast = device.type == "cpu" and (torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
+    return torch.bfloat16 if fast else torch.float32
+
+
+def folded(network: nn.Module, images: Tensor) -> nn.Module:
+    """Returns a copy in which each batch normalisation is part of the convolution before it.
+
+    Which belongs to which is seen by running it: the convolution's answer is the normalisation's input.  No code is
+    made of the network, as tracing would.  Where the answers differ from the network's own, in a network that uses one
+    of them otherwise too, it is returned as it is.
+
+    Args:
+        network: in evaluation mode, its weights frozen.
+        images: a few, shape (N, C, H, W).
+    """
+    if not any(isinstance(module, nn.BatchNorm2d) for module in network.modules()):
+        return network
+    try:
+        smaller = copy.deepcopy(network)
+        for convolution, normalisation in _pairs(smaller, images):
+            _fold(smaller, convolution, normalisation)
+        with torch.no_grad():
+            own, new = network(images.clone()), smaller(images.clone())
+    except Exception:  # noqa: BLE001 (a stranger's forward may raise anything)
+        return network
+    scale = float(own.abs().max())
+    return smaller if float((new - own).abs().max()) <= FOLDING_ERROR * max(scale, 1.0) else network
+
+
+class _Pairs:
+    """Sees which convolution's answer goes into which normalisation while a network runs."""
+
+    def __init__(self) -> None:
+        self._answers: dict[int, tuple[str, Tensor]] = {}  # holds the tensors, so that no id is given twice
+        self._met: list[tuple[str, str]] = []
+
+    def watch(self, name: str, module: nn.Module) -> RemovableHandle | None:
+        """Watches one module of the network; returns what ends that."""
+        if type(module) is nn.Conv2d:
+            return module.register_forward_hook(lambda _module, _inputs, output: self._answered(name, output))
+        if type(module).__name__ in NORMALISATIONS:
+            return module.register_forward_pre_hook(lambda _module, inputs: self._asked(name, inputs[0]))
+        return None
+
+    def _answered(self, name: str, output: Tensor) -> None:
+        self._answers[id(output)] = (name, output)
+
+    def _asked(self, name: str, images: Tensor) -> None:
+        if id(images) in self._answers:
+            self._met.append((self._answers[id(images)][0], name))
+
+    @property
+    def once(self) -> list[tuple[str, str]]:
+        """The names of those pairs of which neither met any other, or twice."""
+        names = [name for pair in self._met for name in pair]
+        return [pair for pair in self._met if all(names.count(name) == 1 for name in pair)]
+
+
+def _pairs(network: nn.Module, images: Tensor) -> list[tuple[str, str]]:
+    """The names of convolutions and of the normalisations that take their answers."""
+    pairs = _Pairs()
+    hooks = [pairs.watch(name, module) for name, module in network.named_modules()]
+    with torch.no_grad():
+        network(images.clone())
+    for hook in filter(None, hooks):
+        hook.remove()
+    return pairs.once
+
+
+def _fold(network: nn.Module, convolution: str, normalisation: str) -> None:
+    conv, norm = network.get_submodule(convolution), network.get_submodule(normalisation)
+    if not isinstance(conv, nn.Conv2d) or not isinstance(norm, nn.BatchNorm2d):
+        return
+    more = [part for name, part in norm.named_children() if name in ("drop", "act")]
+    rest = nn.Sequential(*more) if more else nn.Identity()
+    network.set_submodule(convolution, fuse_conv_bn_eval(conv, norm))
+    network.set_submodule(normalisation, rest)
+
+
+def bytes_per_image(network: nn.Module, images: Tensor) -> int:
+    """Returns how much memory a pass through the network keeps for the way back, for each image more.
+
+    Args:
+        network: its weights frozen.
+        images: shape (1, C, H, W).
+    """
+    two, four = (_kept(network, images.repeat(n, 1, 1, 1)) for n in (2, 4))
+    return max(1, (four - two) // 2)
+
+
+def _kept(network: nn.Module, images: Tensor) -> int:
+    """The bytes of all tensors kept for the way back; the weights among them do not grow with the images."""
+    kept: dict[int, int] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with saved_tensors_hooks(note, lambda tensor: tensor), torch.enable_grad():
+        answer = network(
+            images.clone().requires_grad_().clone()
+        )  # held until the count is done, with all that it keeps
+        del answer
+    return sum(kept.values())
+
+
+def room(device: torch.device, limit: int | None) -> int:
+    """Returns how many bytes the passes of a search may keep.
+
+    Args:
+        device: where it runs.
+        limit: bytes that this process may take in all, or of the GPU's memory; None: a half of what is free.
+    """
+    if device.type == "cuda":
+        free = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
+        taken = torch.cuda.memory_allocated(device)
+    else:
+        taken = psutil.Process().memory_info().rss
+        free = psutil.virtual_memory().available + taken
+    allowed = free / 2 if limit is None else limit
+    return max(0, int((allowed - taken) / WORKSPACE))
+
+
+def in_parts(network: nn.Module, images: Tensor, at_once: int) -> Tensor:
+    """Returns the network's answers, of which the way back runs anew so many images at a time.
+
+    What is kept are the images alone: it costs a third more time where there are more images than that.
+    """
+    if len(images) <= at_once:
+        return network(images)
+    anew = torch.is_grad_enabled() and images.requires_grad
+
+    def answer(part: Tensor) -> Tensor:
+        return network(part.clone())  # a network may work in place, and each part is needed again
+
+    parts = images.split(at_once)
+    return torch.cat([checkpoint(answer, part, use_reentrant=False) if anew else answer(part) for part in parts])

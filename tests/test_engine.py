@@ -1,0 +1,224 @@
+"""The faster copy of a network, and how the search keeps within its memory."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+from timm.layers.norm_act import BatchNormAct2d
+from torch import Tensor, nn
+
+from tabor.access import Classifier
+from tabor.engine import best_dtype, bytes_per_image, folded, in_parts, room
+from tabor.methods.tabor import Tabor
+from tabor.solver import SolverSettings, solve
+
+from .closed_form import CPU, classifier, dark_images, doorway
+
+IMAGES = torch.rand(6, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+
+
+def lively(network: nn.Module) -> nn.Module:
+    """Gives every normalisation statistics and weights of its own, so that leaving one out shows."""
+    generator = torch.Generator().manual_seed(2)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for values in (module.running_mean, module.running_var, module.weight, module.bias):
+                assert values is not None
+                values.data.copy_(0.5 + torch.rand(values.shape, generator=generator))
+    return network.eval().requires_grad_(False)
+
+
+def stack(*layers: nn.Module) -> nn.Module:
+    torch.manual_seed(0)
+    network = nn.Sequential(*layers, nn.Flatten(), nn.LazyLinear(4)).eval()
+    network(IMAGES.clone())
+    return lively(network)
+
+
+class Reused(nn.Module):
+    """Looks at a convolution's answer with its normalisation and without."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
+
+    def forward(self, images: Tensor) -> Tensor:
+        before = self.conv(images)
+        return torch.cat([before.mean((2, 3)), self.norm(before).mean((2, 3))], 1)
+
+
+class Shared(nn.Module):
+    """One convolution under two normalisations."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.first, self.second = nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3), nn.BatchNorm2d(3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        twice: Tensor = self.second(self.conv(self.first(self.conv(images))))
+        return twice.mean((2, 3))
+
+
+def normalisations(network: nn.Module) -> int:
+    return sum(isinstance(module, nn.BatchNorm2d) for module in network.modules())
+
+
+@pytest.mark.parametrize(
+    ("network", "left"),
+    [
+        pytest.param(lambda: stack(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(inplace=True)), 0, id="one"),
+        pytest.param(
+            lambda: stack(nn.Conv2d(3, 4, 3, bias=False), BatchNormAct2d(4), nn.Conv2d(4, 5, 3, groups=1)), 0, id="timm"
+        ),
+        pytest.param(lambda: stack(nn.BatchNorm2d(3), nn.Conv2d(3, 4, 3)), 1, id="no convolution before it"),
+        pytest.param(lambda: stack(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.BatchNorm2d(4)), 1, id="something between"),
+        pytest.param(lambda: lively(Reused()), 1, id="an answer used twice"),
+        pytest.param(lambda: lively(Shared()), 2, id="a convolution called twice"),
+        pytest.param(lambda: stack(nn.Conv2d(3, 4, 3)), 0, id="none"),
+    ],
+)
+def test_normalisations_become_part_of_convolutions(network: Callable[[], nn.Module], left: int) -> None:
+    own = network()
+    before, answers = copy.deepcopy(own.state_dict()), own(IMAGES.clone())
+    smaller = folded(own, IMAGES[:2])
+    assert normalisations(smaller) == left
+    torch.testing.assert_close(smaller(IMAGES.clone()), answers)
+    torch.testing.assert_close(own.state_dict(), before)
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in smaller.modules())
+
+
+def test_a_network_that_cannot_be_looked_at_stays_as_it_is() -> None:
+    class Fails(nn.BatchNorm2d):
+        def forward(self, input: Tensor) -> Tensor:
+            raise RuntimeError("not today")
+
+    network = Fails(3).eval()
+    assert folded(network, IMAGES[:2]) is network
+
+
+@pytest.mark.parametrize(("amx", "avx512"), [(True, False), (False, True), (True, True)])
+def test_bfloat16_where_the_processor_has_it(amx: bool, avx512: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
+    assert best_dtype(CPU) == torch.bfloat16
+
+
+def test_float32_where_it_has_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    assert best_dtype(CPU) == torch.float32
+    assert best_dtype(torch.device("meta")) == torch.float32
+
+
+class Steep(nn.Module):
+    """Tells by a difference that bfloat16 cannot hold which class an image is of."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        first = 1000 + images[:, 0].mean((1, 2))
+        return torch.stack([first, torch.full_like(first, 1000.5)], 1)
+
+
+class OneType(nn.Module):
+    """Holds a constant of its own type, as networks read from files may."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.flatten(1) @ torch.ones(images[0].numel(), 2, dtype=torch.float32)
+
+
+@pytest.mark.parametrize(
+    ("model", "dtype"),
+    [
+        pytest.param(stack(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)), torch.bfloat16, id="answers alike"),
+        pytest.param(Steep(), torch.float32, id="answers otherwise"),
+        pytest.param(OneType(), torch.float32, id="knows one type"),
+    ],
+)
+def test_a_faster_copy_is_used_where_it_answers_alike(model: nn.Module, dtype: torch.dtype) -> None:
+    reached = Classifier(model, CPU, (3, 8, 8))
+    before = reached.logits(IMAGES)
+    reached.hasten(IMAGES, torch.bfloat16)
+    assert reached.dtype == dtype
+    assert torch.equal(reached.predict(IMAGES), before)
+    assert reached.logits(IMAGES).dtype == torch.float32
+    assert torch.equal(reached.logits(IMAGES), before) == (dtype == torch.float32)
+
+
+def test_an_exact_search_is_the_network_s_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tabor.access.best_dtype", lambda _: torch.bfloat16)
+    model = stack(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    reached = Classifier(model, CPU, (3, 8, 8))
+    assert torch.equal(reached.logits(IMAGES), reached.predict(IMAGES))
+    reached.hasten(IMAGES)
+    assert reached.dtype == torch.bfloat16
+
+
+class Squares(nn.Module):
+    """Keeps each image once for the way back, and nothing else that grows with their number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes = list[int]()
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.sizes.append(len(images))
+        return images.square().flatten(1)[:, :5]
+
+
+def test_the_memory_of_an_image_more_is_counted() -> None:
+    assert bytes_per_image(Squares(), IMAGES[:1]) == 3 * 8 * 8 * 4
+
+
+@pytest.mark.parametrize("at_once", [1, 4, 6, 100])
+def test_parts_answer_as_the_whole(at_once: int) -> None:
+    network, images = Squares(), IMAGES.clone().requires_grad_()
+    answers = in_parts(network, images, at_once)
+    assert torch.equal(answers, Squares()(images))
+    assert torch.equal(torch.autograd.grad(answers.sum(), images)[0][:, 0, 0, :5], 2 * IMAGES[:, 0, 0, :5])
+    assert max(network.sizes) <= at_once
+    parts = -(-len(IMAGES) // at_once)
+    assert len(network.sizes) == (2 * parts if parts > 1 else 1)  # once more on the way back
+
+
+def test_parts_without_a_way_back_run_once() -> None:
+    network = Squares()
+    in_parts(network, IMAGES, 4)
+    assert network.sizes == [4, 2]
+
+
+def test_networks_that_work_in_place_run_in_parts() -> None:
+    network, images = nn.Sequential(nn.ReLU(inplace=True), nn.Flatten()), (IMAGES - 0.5).requires_grad_()
+    gradient = torch.autograd.grad(in_parts(network, images, 4).sum(), images)[0]
+    assert torch.equal(gradient, (IMAGES > 0.5).float())
+
+
+def test_the_room_is_what_the_limit_leaves() -> None:
+    little, much = room(CPU, 0), room(CPU, 2**50)
+    assert little == 0
+    assert 2**48 < much < 2**50
+    assert room(CPU, None) > 2**20
+
+
+@pytest.mark.parametrize("at_once", [1, 5, 32])
+def test_a_search_in_parts_finds_the_same(at_once: int) -> None:
+    settings = SolverSettings(steps=20, smallest_steps=20)
+
+    def search(limited: bool) -> list[Tensor]:
+        reached = classifier(doorway())
+        if limited:
+            reached.images_at_once = at_once
+        found = solve(reached, dark_images(), [1, 2], Tabor(mask_dropout=0.0), settings, seed=0)
+        return [candidate.trigger.mask for candidate in found]
+
+    torch.testing.assert_close(search(limited=True), search(limited=False))
+
+
+def test_a_limit_that_leaves_nothing_still_runs() -> None:
+    reached = Classifier(stack(nn.Conv2d(3, 4, 3)), CPU, (3, 8, 8))
+    reached.limit_memory(1)
+    assert reached.images_at_once == 1
+    assert reached.predict(IMAGES).shape == (6, 4)
+    reached.limit_memory(None)
+    assert reached.images_at_once > 100
