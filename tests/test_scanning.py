@@ -16,6 +16,7 @@ from torch import Tensor, nn
 import tabor
 from tabor.data import ImageSet
 from tabor.errors import DataError, ModelError, SettingError, TaborError
+from tabor.methods.tabor import Tabor
 from tabor.models import Architecture, load_model
 from tabor.models.build import initialise
 from tabor.models.safetensors_file import write_model
@@ -472,7 +473,15 @@ def test_a_scan_in_little_memory_finds_the_same(
     """The limit is far below what Python takes alone, so images go through the network one by one."""
     settings = dataclasses.replace(few_steps, group_images=few_steps.batch_size)
     whole, little = (
-        tabor.scan(cell_model(2), cell_images(2), solver=settings, device="cpu", precision="exact", memory=memory)
+        tabor.scan(
+            cell_model(2),
+            cell_images(2),
+            method=Tabor(restoring=None),
+            solver=settings,
+            device="cpu",
+            precision="exact",
+            memory=memory,
+        )
         for memory in (None, 1e-3)
     )
     assert whole.settings["precision"] == "float32"
