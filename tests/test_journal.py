@@ -183,7 +183,8 @@ def run(
         model = options.pop("model", None) or cell_model(backdoor=2)
         images = options.pop("images", None) or cell_images(per_class=4)
         smallest_only = Tabor(restoring=None)  # patches are sought anew after an interruption, and would be counted
-        return tabor.scan(model, images, **{"solver": in_pairs, "device": "cpu", "method": smallest_only, **options})
+        fixed = {"solver": in_pairs, "device": "cpu", "precision": "exact", "method": smallest_only}
+        return tabor.scan(model, images, **{**fixed, **options})
 
     return scan
 

@@ -87,8 +87,10 @@ class Classifier:
             dtype: of the copy; None: the device's best, `engine.best_dtype`.
         """
         wanted = best_dtype(self.device) if dtype is None else dtype
-        answers = self.predict(images).argmax(1)
         smaller = folded(self._network, images[:2].clone(memory_format=self._layout))
+        if smaller is self._network and wanted == torch.float32:
+            return
+        answers = self.predict(images).argmax(1)
         for kind in dict.fromkeys((wanted, torch.float32)):
             self._fast = smaller if kind == torch.float32 else copy.deepcopy(smaller).to(kind)
             self.dtype = kind

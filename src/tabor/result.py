@@ -41,6 +41,8 @@ class ClassStatus(enum.StrEnum):
     """A trigger that works was found and had stopped changing."""
     UNFINISHED = "unfinished"
     """A trigger that works was found, but it was still shrinking when the budget ended."""
+    SCREENED = "screened"
+    """Others had smaller triggers early on, so it was not searched to the end."""
     NO_TRIGGER = "no-trigger"
     """No trigger reached the attack success asked for."""
 

@@ -7,7 +7,6 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,27 +17,21 @@ import tabor
 from tabor.access import PRECISIONS, Classifier, choose_device
 from tabor.data import ImageSet
 from tabor.errors import DataError, SettingError, one_line
-from tabor.evidence import Evidence, measure
+from tabor.examining import examine
 from tabor.findings import described, findings, identity, timing, warnings_about
 from tabor.journal import Journal, fingerprint
 from tabor.methods.base import Method
 from tabor.models import LoadedModel
 from tabor.presets import choose
-from tabor.result import ClassStatus, ScanResult
+from tabor.result import ScanResult
 from tabor.sanity import accuracy_warning
-from tabor.solver import Candidate, Progress, SolverSettings, solve
-from tabor.suspects import Suspect, restore_suspects
-from tabor.trigger import Trigger
-from tabor.verdict import Decision, decide
+from tabor.solver import Progress, SolverSettings
 
 SEEDS = 2**63
 """How many seeds there are; torch takes no larger one."""
 
 COMPARED = 256
 """Images that a faster copy of the model must answer like the model itself."""
-
-SEARCH_SHARE = 0.7
-"""How much of the work the search is, where patches are sought after it, for the progress line."""
 
 
 def scan(
@@ -101,7 +94,7 @@ def scan(
     if wrong:
         logging.getLogger("tabor").warning("%s", wrong)  # before the work, so that it can be stopped
     journal = None if out is None else Journal(Path(out), fingerprint(model, images, answers, record, seed))
-    seen = _examine(classifier, (search, confirm), targets, chosen, settings, seed, journal, on_progress)
+    seen = examine(classifier, (search, confirm), targets, chosen, settings, seed, journal, on_progress)
     decision = seen.decide(chosen)
     flagged = tuple(seen.candidates[k].target for k in decision.targets)
     result = ScanResult(
@@ -193,90 +186,3 @@ def _check_classes(classes: Sequence[int] | None, num_classes: int) -> list[int]
 
 def _on(images: ImageSet, device: torch.device) -> ImageSet:
     return dataclasses.replace(images, images=images.images.to(device), labels=images.labels.to(device))
-
-
-@dataclass(frozen=True)
-class _Examined:
-    """What was found for each class before anything is concluded; the lists run along the classes searched."""
-
-    candidates: list[Candidate]
-    evidence: list[Evidence]
-    scores: list[float | None]
-    suspects: dict[int, Suspect]
-
-    def decide(self, method: Method) -> Decision:
-        """Applies the method's tests."""
-        return decide(
-            self.scores,
-            method.outliers,
-            finished=[c.status is ClassStatus.CONVERGED for c in self.candidates],
-            confirmed=[e.works for e in self.evidence],
-            worths=[self.suspects[c.target].worth if c.target in self.suspects else None for c in self.candidates],
-        )
-
-    def patches(self, flagged: Sequence[int]) -> dict[int, Trigger]:
-        """Returns the whole triggers of the flagged classes, where one works."""
-        working = {target: self.suspects[target] for target in flagged if target in self.suspects}
-        height, width = self.candidates[0].trigger.mask.shape[1:]
-        return {target: s.patch.trigger(height, width) for target, s in working.items() if s.works}
-
-
-def _examine(
-    classifier: Classifier,
-    halves: tuple[ImageSet, ImageSet],
-    targets: Sequence[int],
-    method: Method,
-    settings: SolverSettings,
-    seed: int,
-    journal: Journal | None,
-    on_progress: Callable[[Progress], None] | None,
-) -> _Examined:
-    """Searches the smallest trigger of every class, measures it, and looks closely at the suspicious ones."""
-    watch = _Watch(on_progress, SEARCH_SHARE if method.restoring else 1.0)
-    found = _search(classifier, halves[0], targets, method, settings, seed, journal, watch.searched)
-    triggers = {c.target: c.trigger.to(classifier.device) for c in found}
-    evidence = [measure(classifier, trigger, target, halves[1]) for target, trigger in triggers.items()]
-    scores = [method.score(e) if c.works else None for c, e in zip(found, evidence, strict=True)]
-    suspects: dict[int, Suspect] = {}
-    if method.restoring:
-        known = {c.target: score for c, score in zip(found, scores, strict=True) if score is not None}
-        suspects = restore_suspects(classifier, halves, list(triggers), known, method.restoring, seed, watch.restored)
-    return _Examined(found, evidence, scores, suspects)
-
-
-def _search(
-    classifier: Classifier,
-    images: ImageSet,
-    targets: Sequence[int],
-    method: Method,
-    settings: SolverSettings,
-    seed: int,
-    journal: Journal | None,
-    on_progress: Callable[[Progress], None],
-) -> list[Candidate]:
-    """Searches the classes that the journal does not have yet; returns a candidate for each target."""
-    candidates = dict(journal.finished) if journal else {}
-    left = [target for target in targets if target not in candidates]
-    on_class = journal.add if journal else None
-    for candidate in solve(classifier, images, left, method, settings, seed, on_progress, on_class):
-        candidates[candidate.target] = candidate
-    return [candidates[target] for target in targets]
-
-
-class _Watch:
-    """Tells the caller how far the scan is: the search, and the patches after it."""
-
-    def __init__(self, tell: Callable[[Progress], None] | None, search_share: float) -> None:
-        self._tell, self._share = tell, search_share
-        self._last: Progress | None = None
-
-    def searched(self, progress: Progress) -> None:
-        """Takes the search's progress."""
-        self._last = dataclasses.replace(progress, share=progress.share * self._share)
-        if self._tell is not None:
-            self._tell(self._last)
-
-    def restored(self, share: float) -> None:
-        """Takes the share of the patches' work that is done."""
-        if self._tell is not None and self._last is not None:
-            self._tell(dataclasses.replace(self._last, share=self._share + (1 - self._share) * share))

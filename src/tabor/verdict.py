@@ -11,6 +11,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import expit
 from scipy.stats import norm
 
@@ -134,18 +135,20 @@ class Decision:
     reason: str
 
 
-def anomaly_indices(scores: Sequence[float], spread_floor: float) -> list[float]:
-    """Returns how many robust standard deviations each score lies below the median; negative above it.
+def anomaly_indices(scores: Sequence[float], spread_floor: float, peers: Sequence[bool] | None = None) -> list[float]:
+    """Returns how many robust standard deviations each score lies below the peers' median; negative above it.
 
-    With at least 8 scores the deviation is 1.4826·MAD, not less than the floor.  With fewer, an infected class drags
-    the median and the MAD with it, so each score is held against the median and the MAD of the *others*.  A deviation
-    of 0 makes any smaller score as anomalous as can be; with fewer than 8 scores it says nothing, and every index is 0.
+    Peers are those scores that are there whatever their values; None: all are.  With at least 8 of them the deviation
+    is 1.4826·MAD, not less than the floor.  With fewer, an infected class drags the median and the MAD with it, so each
+    score is held against the median and the MAD of the *others*.  A deviation of 0 makes any smaller score as anomalous
+    as can be; with fewer than 8 peers it says nothing, and every index is 0.
     """
     values = np.asarray(scores, dtype=np.float64)
-    few = len(values) < FEW_CLASSES
-    peers = [np.delete(values, k) if few and len(values) > 1 else values for k in range(len(values))]
-    centre = np.array([np.median(others) for others in peers])
-    spread = np.array([MAD_TO_SIGMA * np.median(np.abs(o - c)) for o, c in zip(peers, centre, strict=True)])
+    peer = np.ones(len(values), dtype=bool) if peers is None or not any(peers) else np.asarray(peers, dtype=bool)
+    few = int(peer.sum()) < FEW_CLASSES
+    against = [values[_without(peer, k) if few else peer] for k in range(len(values))]
+    centre = np.array([np.median(others) for others in against])
+    spread = np.array([MAD_TO_SIGMA * np.median(np.abs(o - c)) for o, c in zip(against, centre, strict=True)])
     spread = np.maximum(spread, spread_floor)
     below = centre - values
     endless = 0.0 if few else LARGEST_INDEX
@@ -154,12 +157,21 @@ def anomaly_indices(scores: Sequence[float], spread_floor: float) -> list[float]
     return [float(index) for index in np.clip(indices, -LARGEST_INDEX, LARGEST_INDEX)]
 
 
+def _without(peer: NDArray[np.bool_], k: int) -> NDArray[np.bool_]:
+    """The peers but one, unless it is the only one."""
+    others = peer.copy()
+    others[k] = False
+    return others if others.any() else peer
+
+
 def decide(
     scores: Sequence[float | None],
     settings: OutlierSettings,
     finished: Sequence[bool] | None = None,
     confirmed: Sequence[bool] | None = None,
     worths: Sequence[float | None] | None = None,
+    screened: Sequence[bool] | None = None,
+    peers: Sequence[bool] | None = None,
 ) -> Decision:
     """Applies the test of the scores, and that of the patches.
 
@@ -171,12 +183,15 @@ def decide(
             flag a class; None: all with a score do.
         worths: of each class's patch, larger is more suspicious; None where none was sought, or where it does not
             work on images the search never saw.
+        screened: whether each class was left out of the search after a glance, as others stood out more; None: none.
+        peers: whether each class was searched to the end whatever its glance said, so that its score tells what is
+            natural; None: all were.
 
     Returns:
         The decision.  Rules, in this order: any patch of more than the worth threshold: backdoored.  Fewer than two
-        scores, or fewer than half of the classes scored: undecided (classes that stand out are named all the same).
-        Any class flagged: backdoored.  Two classes and no spread to hold them against, or more than
-        `undecided_share` of the classes without an end: undecided.  Otherwise clean.
+        scores, or fewer than half of the classes searched to the end scored: undecided (classes that stand out are
+        named all the same).  Any class flagged: backdoored.  Two classes and no spread to hold them against, or more
+        than `undecided_share` of the classes without an end: undecided.  Otherwise clean.
     """
     count = len(scores)
     scored = [k for k, score in enumerate(scores) if score is not None and math.isfinite(score)]
@@ -184,10 +199,13 @@ def decide(
     confirmed = confirmed if confirmed is not None else [True] * count
     worths = worths if worths is not None else [None] * count
     indices: list[float | None] = [None] * count
-    values = anomaly_indices([float(scores[k] or 0.0) for k in scored], settings.spread_floor)
+    left_out = sum(screened or ())
+    natural = None if peers is None else [peers[k] for k in scored]
+    values = anomaly_indices([float(scores[k] or 0.0) for k in scored], settings.spread_floor, natural)
     for k, value in zip(scored, values, strict=True):
         indices[k] = value
-    threshold, worth_threshold = settings.threshold_for(len(scored)), settings.worth_threshold(count)
+    threshold = settings.threshold_for(len(scored) + left_out)  # a class left out was looked at all the same
+    worth_threshold = settings.worth_threshold(count)
     small = {
         k: value - threshold for k, value in zip(scored, values, strict=True) if value > threshold and confirmed[k]
     }
@@ -197,8 +215,8 @@ def decide(
         if worth is not None and worth_threshold is not None and worth > worth_threshold
     }
     targets = tuple(sorted(small | strong, key=lambda k: (-small.get(k, 0.0) - strong.get(k, 0.0), k)))
-    unfinished = sum(not (done and k in scored) for k, done in enumerate(finished))
-    verdict, reason = _conclude(count, len(scored), targets, strong, unfinished, settings)
+    unfinished = sum(not (done and k in scored) for k, done in enumerate(finished)) - left_out
+    verdict, reason = _conclude(count - left_out, count, len(scored), targets, strong, unfinished, settings)
     index = max((value for k, value in zip(scored, values, strict=True) if confirmed[k]), default=None)
     worth = max((worth for worth in worths if worth is not None), default=None)
     return Decision(
@@ -214,6 +232,7 @@ def decide(
 
 
 def _conclude(
+    searched: int,
     classes: int,
     scored: int,
     targets: Sequence[int],
@@ -227,15 +246,15 @@ def _conclude(
             Verdict.BACKDOORED,
             f"{which} out among {classes} by a patch that the model answers to like to nothing real",
         )
-    if scored < 2 or 2 * scored < classes:
+    if scored < 2 or 2 * scored < searched:
         return (
             Verdict.UNDECIDED,
-            f"a working trigger was found for only {scored} of {classes} classes, too few to compare",
+            f"a working trigger was found for only {scored} of {searched} classes, too few to compare",
         )
     if targets:
         return Verdict.BACKDOORED, f"{which} out among {classes} by a trigger far smaller than the others need"
     if scored == 2 and not settings.spread_floor:
         return Verdict.UNDECIDED, "two classes have nothing to be compared with"
-    if unfinished > settings.undecided_share * classes:
-        return Verdict.UNDECIDED, f"the search did not come to its end for {unfinished} of {classes} classes"
+    if unfinished > settings.undecided_share * searched:
+        return Verdict.UNDECIDED, f"the search did not come to its end for {unfinished} of {searched} classes"
     return Verdict.CLEAN, f"no class of {classes} stands out by its trigger"

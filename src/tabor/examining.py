@@ -1,0 +1,130 @@
+"""The part of a scan that takes its time: every class's search, its evidence, and a closer look at the suspicious."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from tabor.access import Classifier
+from tabor.data import ImageSet
+from tabor.evidence import Evidence, measure
+from tabor.journal import Journal
+from tabor.methods.base import Method
+from tabor.result import ClassStatus
+from tabor.solver import Candidate, Progress, SolverSettings, solve
+from tabor.suspects import Suspect, restore_suspects
+from tabor.trigger import Trigger
+from tabor.verdict import Decision, decide
+
+SEARCH_SHARE = 0.7
+"""How much of the work the search is, where patches are sought after it, for the progress line."""
+
+SCREENED = ClassStatus.SCREENED
+
+GLANCE = 64
+"""Images that a class's trigger is measured on where it was screened out: no verdict rests on it."""
+
+
+@dataclass(frozen=True)
+class Examined:
+    """What was found for each class before anything is concluded; the lists run along the classes searched.
+
+    Attributes:
+        candidates: how each class's search ended.
+        evidence: what was measured on its trigger.
+        scores: the trigger's quality; None where none works or the class was not searched to the end.
+        suspects: the classes that were looked at closely.
+        peers: classes that were searched to the end whatever their masks: what the others are held against.
+    """
+
+    candidates: list[Candidate]
+    evidence: list[Evidence]
+    scores: list[float | None]
+    suspects: dict[int, Suspect]
+    peers: Collection[int]
+
+    def decide(self, method: Method) -> Decision:
+        """Applies the method's tests."""
+        return decide(
+            self.scores,
+            method.outliers,
+            finished=[c.status is ClassStatus.CONVERGED for c in self.candidates],
+            confirmed=[e.works for e in self.evidence],
+            screened=[c.status is SCREENED for c in self.candidates],
+            peers=[c.target in self.peers for c in self.candidates],
+            worths=[self.suspects[c.target].worth if c.target in self.suspects else None for c in self.candidates],
+        )
+
+    def patches(self, flagged: Sequence[int]) -> dict[int, Trigger]:
+        """Returns the whole triggers of the flagged classes, where one works."""
+        working = {target: self.suspects[target] for target in flagged if target in self.suspects}
+        height, width = self.candidates[0].trigger.mask.shape[1:]
+        return {target: s.patch.trigger(height, width) for target, s in working.items() if s.works}
+
+
+def examine(
+    classifier: Classifier,
+    halves: tuple[ImageSet, ImageSet],
+    targets: Sequence[int],
+    method: Method,
+    settings: SolverSettings,
+    seed: int,
+    journal: Journal | None,
+    on_progress: Callable[[Progress], None] | None,
+) -> Examined:
+    """Searches the smallest trigger of every class, measures it, and looks closely at the suspicious ones."""
+    watch = _Watch(on_progress, SEARCH_SHARE if method.restoring else 1.0)
+    peers = settings.screening.peers(targets, seed) if settings.screening else frozenset(targets)
+    found = _search(classifier, halves[0], targets, method, settings, seed, journal, watch.searched)
+    confirm, few = halves[1], halves[1].select(torch.arange(min(len(halves[1]), GLANCE)))
+    evidence = [
+        measure(classifier, c.trigger.to(classifier.device), c.target, few if c.status is SCREENED else confirm)
+        for c in found
+    ]
+    scores = [method.score(e) if c.works else None for c, e in zip(found, evidence, strict=True)]
+    suspects: dict[int, Suspect] = {}
+    if method.restoring:
+        known = {c.target: score for c, score in zip(found, scores, strict=True) if score is not None}
+        suspects = restore_suspects(classifier, halves, targets, known, method.restoring, seed, watch.restored)
+    return Examined(found, evidence, scores, suspects, peers)
+
+
+def _search(
+    classifier: Classifier,
+    images: ImageSet,
+    targets: Sequence[int],
+    method: Method,
+    settings: SolverSettings,
+    seed: int,
+    journal: Journal | None,
+    on_progress: Callable[[Progress], None],
+) -> list[Candidate]:
+    """Searches the classes that the journal does not have yet; returns a candidate for each target."""
+    candidates = dict(journal.finished) if journal else {}
+    left = [target for target in targets if target not in candidates]
+    on_class = journal.add if journal else None
+    for candidate in solve(classifier, images, left, method, settings, seed, on_progress, on_class, targets):
+        candidates[candidate.target] = candidate
+    return [candidates[target] for target in targets]
+
+
+class _Watch:
+    """Tells the caller how far the scan is: the search, and the patches after it."""
+
+    def __init__(self, tell: Callable[[Progress], None] | None, search_share: float) -> None:
+        self._tell, self._share = tell, search_share
+        self._last: Progress | None = None
+
+    def searched(self, progress: Progress) -> None:
+        """Takes the search's progress."""
+        self._last = dataclasses.replace(progress, share=progress.share * self._share)
+        if self._tell is not None:
+            self._tell(self._last)
+
+    def restored(self, share: float) -> None:
+        """Takes the share of the patches' work that is done."""
+        if self._tell is not None and self._last is not None:
+            self._tell(dataclasses.replace(self._last, share=self._share + (1 - self._share) * share))
