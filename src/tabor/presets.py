@@ -7,12 +7,16 @@ from tabor.methods.base import Method
 from tabor.methods.neural_cleanse import NeuralCleanse
 from tabor.methods.tabor import Lambdas, Tabor
 from tabor.schedule import AugmentationSettings
+from tabor.screening import Screening
 from tabor.solver import SolverSettings
 
 METHODS: dict[str, type[Tabor] | type[NeuralCleanse]] = {"tabor": Tabor, "neural-cleanse": NeuralCleanse}
-PRESETS = ("fast", "standard", "paper")
+STANDARD = SolverSettings(steps=500, smallest_steps=300, screening=Screening(steps=60, closest=6, others=12))
+FAST = SolverSettings(steps=300, smallest_steps=200, screening=Screening(steps=60, closest=4, others=8))
+THOROUGH = SolverSettings()
+"""Every class to the end."""
 
-FAST = SolverSettings(steps=400, smallest_steps=240)
+SOLVERS = {"fast": FAST, "standard": STANDARD, "thorough": THOROUGH}
 
 EPOCHS = 500
 PIXEL_SCALE = 255.0
@@ -36,9 +40,9 @@ def choose(method: str, preset: str, images: int) -> tuple[Method, SolverSetting
 
     Args:
         method: "tabor" or "neural-cleanse".
-        preset: "fast" (half the steps: enough for some backdoors, not for all), "standard" (the default), or "paper"
-            (Appendix B: 500 epochs of all images, Adam with rate 1e-3, the λ of Table 3, Eq. 8 at its word, flagged
-            above 2).
+        preset: "standard" (the default), "fast" (fewer steps, and fewer classes to the end), "thorough" (all classes to
+            the end), or "paper" (Appendix B: 500 epochs of all images, Adam with rate 1e-3, the λ of Table 3, Eq. 8 at
+            its word, flagged above 2).
         images: how many images the search has, which is an epoch.
 
     Raises:
@@ -48,10 +52,9 @@ def choose(method: str, preset: str, images: int) -> tuple[Method, SolverSetting
         raise SettingError(f"unknown method {one_line(method)}; use {' or '.join(METHODS)}")
     if preset == "paper":
         return _paper(method), _paper_solver(images)
-    if preset not in PRESETS:
-        raise SettingError(f"unknown preset {one_line(preset)}; use {', '.join(PRESETS)}")
-    solver = SolverSettings() if preset == "standard" else FAST
-    return METHODS[method](), solver
+    if preset not in SOLVERS:
+        raise SettingError(f"unknown preset {one_line(preset)}; use {', '.join((*SOLVERS, 'paper'))}")
+    return METHODS[method](), SOLVERS[preset]
 
 
 def _paper(method: str) -> Method:
