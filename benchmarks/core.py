@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import platform
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -20,7 +21,6 @@ from typing import Any
 import torch
 
 from tabor.attacks.badnet import true_backdoors
-from tabor.cli import main as tabor
 from tabor.fidelity import correctness, fidelity
 from tabor.models import load_model
 from tabor.result import ScanResult
@@ -102,9 +102,12 @@ def scan_model(args: argparse.Namespace, path: Path, seed: int, method: str) -> 
 
 
 def run(argv: list[str], accepted: set[int]) -> None:
-    """Runs one `tabor` command in this process, and stops everything if it fails."""
+    """Runs one `tabor` command as a user would, and stops everything if it fails.
+
+    In a process of its own: in one that has trained a model, the memory of a scan would be that of the training.
+    """
     print("tabor " + " ".join(argv), file=sys.stderr, flush=True)
-    code = tabor(argv)
+    code = subprocess.run([sys.executable, "-m", "tabor", *argv], stdout=sys.stderr, check=False).returncode
     if code not in accepted:
         sys.exit(f"tabor {argv[0]} returned {code}")
 

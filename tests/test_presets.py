@@ -23,18 +23,22 @@ def test_each_name_gives_the_method_of_that_name(name: str, preset: str) -> None
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_standard_is_the_defaults(name: str) -> None:
-    assert choose(name, "standard", images=100) == (METHODS[name](), SolverSettings())
+def test_thorough_is_the_defaults(name: str) -> None:
+    assert choose(name, "thorough", images=100) == (METHODS[name](), SolverSettings())
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_fast_takes_fewer_steps_and_is_the_same_otherwise(name: str) -> None:
+def test_fast_takes_less_and_is_the_same_otherwise(name: str) -> None:
     method, solver = choose(name, "fast", images=100)
     standard_method, standard = choose(name, "standard", images=100)
     assert method == standard_method
-    assert solver.steps <= standard.steps / 2
-    assert solver.smallest_steps <= standard.smallest_steps / 2
-    assert dataclasses.replace(solver, steps=standard.steps, smallest_steps=standard.smallest_steps) == standard
+    assert solver.steps < standard.steps < SolverSettings().steps
+    assert solver.smallest_steps < standard.smallest_steps < SolverSettings().smallest_steps
+    assert solver.screening is not None
+    assert standard.screening is not None
+    assert solver.screening.closest + solver.screening.others < standard.screening.closest + standard.screening.others
+    alike = {"steps": 1, "smallest_steps": 1, "screening": None}
+    assert dataclasses.replace(solver, **alike) == dataclasses.replace(standard, **alike) == SolverSettings(**alike)
 
 
 def test_paper_is_table_3() -> None:
@@ -70,7 +74,7 @@ def test_paper_runs_500_epochs(images: int, batch: int, epoch: int) -> None:
     ("method", "preset", "message"),
     [
         pytest.param("tabour", "fast", "unknown method tabour; use tabor or neural-cleanse", id="method"),
-        pytest.param("tabor", "slow", "unknown preset slow; use fast, standard, paper", id="preset"),
+        pytest.param("tabor", "slow", "unknown preset slow; use fast, standard, thorough, paper", id="preset"),
         pytest.param("tabour", "paper", "unknown method tabour", id="method with paper"),
         pytest.param("a\nb", "fast", r"unknown method a\\nb;", id="two lines"),
         pytest.param("tabor", "", "unknown preset ;", id="empty"),

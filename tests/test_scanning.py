@@ -324,7 +324,7 @@ def test_classes_outside_the_range(classes: list[int], message: str) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"preset": "slow"}, "unknown preset slow; use fast, standard, paper"),
+        ({"preset": "slow"}, "unknown preset slow; use fast, standard, thorough, paper"),
         ({"method": "magic"}, "unknown method magic; use tabor or neural-cleanse"),
         ({"device": "toaster"}, "cannot use the device toaster"),
         ({"precision": "half"}, "unknown precision half; use auto or exact"),
@@ -456,7 +456,7 @@ def test_models_of_any_precision(
     assert next(model.parameters()).dtype is dtype
 
 
-@pytest.mark.parametrize("preset", ["fast", "standard", "paper"])
+@pytest.mark.parametrize("preset", ["fast", "standard", "thorough", "paper"])
 def test_the_preset_is_recorded(
     preset: str, cell_model: Callable[..., nn.Module], cell_images: Callable[..., ImageSet], few_steps: SolverSettings
 ) -> None:

@@ -30,7 +30,7 @@ Runs = Annotated[list[Path], typer.Option("--run", help="Folder of a finished sc
 PatchedOut = Annotated[Path, typer.Option("--out", help="The model file to write (.safetensors); must not exist.")]
 Rescan = Annotated[bool, typer.Option("--rescan", help="Scan the patched model, and patch again while that helps.")]
 RescanPreset = Annotated[
-    str | None, typer.Option("--preset", help="Of the rescan: fast, standard or paper; default: the run's.")
+    str | None, typer.Option("--preset", help="Of the rescan: fast, standard, thorough or paper; default: the run's.")
 ]
 
 

@@ -80,7 +80,7 @@ Range = Annotated[
     str | None, typer.Option("--range", help="Black and white as the network takes them, before --mean: 0,255 or -1,1.")
 ]
 Images = Annotated[int, typer.Option("--images", min=4, help="How many clean images to use, balanced over classes.")]
-Preset = Annotated[str, typer.Option("--preset", help="fast, standard or paper.")]
+Preset = Annotated[str, typer.Option("--preset", help="fast, standard, thorough or paper.")]
 MethodName = Annotated[str, typer.Option("--method", help="tabor or neural-cleanse.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, …")]
 Precision = Annotated[

@@ -17,6 +17,7 @@ THOROUGH = SolverSettings()
 """Every class to the end."""
 
 SOLVERS = {"fast": FAST, "standard": STANDARD, "thorough": THOROUGH}
+PRESETS = (*SOLVERS, "paper")
 
 EPOCHS = 500
 PIXEL_SCALE = 255.0
@@ -53,7 +54,7 @@ def choose(method: str, preset: str, images: int) -> tuple[Method, SolverSetting
     if preset == "paper":
         return _paper(method), _paper_solver(images)
     if preset not in SOLVERS:
-        raise SettingError(f"unknown preset {one_line(preset)}; use {', '.join((*SOLVERS, 'paper'))}")
+        raise SettingError(f"unknown preset {one_line(preset)}; use {', '.join(PRESETS)}")
     return METHODS[method](), SOLVERS[preset]
 
 

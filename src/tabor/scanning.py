@@ -57,7 +57,7 @@ def scan(
     Args:
         model: takes images (N, C, H, W) in [0, 1] and returns logits; it is copied and left as it is.
         images: an `ImageSet`, or (images, labels) tensors: float32 in [0, 1] (N, C, H, W) and int64 (N,).
-        preset: "fast", "standard" or "paper".
+        preset: "fast", "standard", "thorough" or "paper"; see `presets.choose`.
         method: "tabor", "neural-cleanse", or a `Method` of one's own.
         solver: optimiser settings instead of the preset's.
         classes: the classes to search; None: all.

@@ -21,7 +21,7 @@ class Metaparameters:
 
     Attributes:
         method: "tabor" or "neural-cleanse".
-        preset: "fast", "standard" or "paper".
+        preset: "fast", "standard", "thorough" or "paper".
         images_per_class: how many images of a class are used at most.
         crop_size: edge in pixels to which images are cropped; 0: what their names say of the round.
         seed: of every random draw.
