@@ -44,7 +44,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--memory", type=float, help="GiB, as of tabor scan")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--plot", type=Path)
-    parser.add_argument("--row", nargs=4, metavar=("ARCH", "CLASSES", "SIZE", "PART"), help="print this row only, as JSON")
+    row = ("ARCH", "CLASSES", "EDGE", "PART")
+    parser.add_argument("--row", nargs=4, metavar=row, help="print this row only, as JSON")
     return parser.parse_args()
 
 

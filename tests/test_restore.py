@@ -143,7 +143,7 @@ def test_a_window_is_worth_the_same_whatever_was_looked_at_before() -> None:
 def test_only_the_best_try_goes_on() -> None:
     search = PatchSearch(ground(), 2, 0)
     together = search.judge([WINDOW])[0]
-    alone, early = [], []
+    alone, early = list[Patch](), list[Patch]()
     for k in range(SETTINGS.tries):
         for steps, found in ((SETTINGS.trial_steps, early), (SETTINGS.steps, alone)):
             single = PatchSearch(ground(replace(SETTINGS, tries=1, steps=steps)), 2, 0)
