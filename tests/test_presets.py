@@ -34,9 +34,13 @@ def test_fast_takes_less_and_is_the_same_otherwise(name: str) -> None:
     assert method == standard_method
     assert solver.steps < standard.steps < SolverSettings().steps
     assert solver.smallest_steps < standard.smallest_steps < SolverSettings().smallest_steps
-    assert solver.screening is not None
-    assert standard.screening is not None
-    assert solver.screening.closest + solver.screening.others < standard.screening.closest + standard.screening.others
+    if name == "neural-cleanse":
+        assert solver.screening is standard.screening is None
+    else:
+        assert solver.screening is not None
+        assert standard.screening is not None
+        assert solver.screening.closest < standard.screening.closest
+        assert solver.screening.others < standard.screening.others
     for shorter in (solver, standard):
         rest = dataclasses.replace(shorter, steps=1, smallest_steps=1, screening=None)
         assert rest == SolverSettings(steps=1, smallest_steps=1)

@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from tabor import cli_models, cli_patch, cli_trojai, options
+from tabor import cli_models, cli_patch, cli_reproduce, cli_trojai, options
 from tabor.console import log, show, show_json
 from tabor.errors import TaborError, one_line
 from tabor.options import ExitCode
@@ -39,6 +39,7 @@ app = typer.Typer(
 )
 app.command()(cli_patch.patch)
 app.command()(cli_models.train)
+app.command()(cli_reproduce.reproduce)
 app.command()(cli_trojai.trojai)
 app.add_typer(cli_models.infect_app, name="infect")
 app.add_typer(cli_models.zoo_app, name="zoo")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from tabor.errors import SettingError, one_line
 from tabor.methods.base import Method
 from tabor.methods.neural_cleanse import NeuralCleanse
@@ -55,7 +57,10 @@ def choose(method: str, preset: str, images: int) -> tuple[Method, SolverSetting
         return _paper(method), _paper_solver(images)
     if preset not in SOLVERS:
         raise SettingError(f"unknown preset {one_line(preset)}; use {', '.join(PRESETS)}")
-    return METHODS[method](), SOLVERS[preset]
+    solver = SOLVERS[preset]
+    if method == "neural-cleanse":
+        solver = dataclasses.replace(solver, screening=None)  # the baseline compares all classes
+    return METHODS[method](), solver
 
 
 def _paper(method: str) -> Method:

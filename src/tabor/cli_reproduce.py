@@ -1,0 +1,52 @@
+"""`tabor reproduce`: an experiment of the paper, and its outcome beside the printed one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from tabor import options
+from tabor.console import log, show, show_json
+from tabor.errors import SettingError, one_line
+from tabor.options import ExitCode
+
+
+def reproduce(
+    name: Annotated[str, typer.Argument(help="figure7, figure8, figure9 or figure10.")],
+    scale: Annotated[str, typer.Option("--scale", help="ci: minutes, on digits; cpu: hours; gpu.")] = "ci",
+    data: Annotated[
+        str | None, typer.Option("--data", help="Clean images with the splits train and test; ci needs none.")
+    ] = None,
+    picture: Annotated[str | None, typer.Option("--picture", help="The second trigger; default: a square.")] = None,
+    work: Annotated[
+        Path, typer.Option("--work", help="Folder for models and scans; what is there is not done again.")
+    ] = Path("experiments"),
+    out: Annotated[Path, typer.Option("--out", help="Folder for NAME.md, NAME.json and NAME.png.")] = Path("results"),
+    device: options.Device = "auto",
+    seed: options.Seed = 0,
+    json_only: options.Json = False,
+) -> int:
+    """Run an experiment of the paper and write its table and picture."""
+    from tabor.access import choose_device
+    from tabor.experiments import EXPERIMENTS, SCALES, Workshop, write
+
+    for kind, given, known in (("experiment", name, EXPERIMENTS), ("scale", scale, SCALES)):
+        if given not in known:
+            raise SettingError(f"unknown {kind} {one_line(given)}; use {', '.join(known)}")
+    where = str(choose_device(device))
+    workshop = Workshop(SCALES[scale], work, data=data, picture=picture, device=where, seed=seed, tell=log)
+    report = EXPERIMENTS[name](workshop)
+    command = f"tabor reproduce {name} --scale {scale}"
+    command += f" --data {workshop.scale.data}" if data else ""
+    command += f" --picture {Path(picture).name}" if picture else ""
+    command += f" --seed {seed}" if seed else ""
+    paths = write(report, name, workshop.scale.stand_in, command, where, out)
+    if json_only:
+        show_json({"experiment": name, "rows": list(report.figures), "wrong": list(report.wrong)})
+    else:
+        show(Text("\n".join(report.wrong) or "everything came out as it must"))
+    log(f"wrote {', '.join(one_line(path) for path in paths)}")
+    return ExitCode.FAILED if report.wrong else ExitCode.NO_TRIGGER_FOUND

@@ -1,0 +1,176 @@
+"""The paper's experiments at the scale of CI, and how their outcome is judged and written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from tabor.attacks.badnet import Backdoor
+from tabor.cli import main
+from tabor.errors import SettingError
+from tabor.experiments import EXPERIMENTS, SCALES, Report, Workshop, workshop, write
+from tabor.experiments.figure9 import TABLE_2
+from tabor.experiments.outcome import Outcome
+from tabor.experiments.report import Shown
+from tabor.fidelity import Correctness
+from tabor.result import ClassFinding, ClassStatus, ScanResult, Verdict
+from tabor.trigger import Trigger
+
+
+def trigger(columns: int) -> Trigger:
+    """White in the first columns of 4×4 pixels."""
+    mask = torch.zeros(1, 4, 4)
+    mask[..., :columns] = 1
+    return Trigger(mask, torch.ones(1, 4, 4))
+
+
+def result(*targets: int) -> ScanResult:
+    """Of a scan that restored two columns for each of three classes."""
+    classes = tuple(
+        ClassFinding(
+            index=k,
+            name=str(k),
+            status=ClassStatus.CONVERGED,
+            score=0.0,
+            anomaly_index=float(k),
+            flagged=k in targets,
+            sparsity=0.5,
+            smoothness=0.1,
+            steps=5,
+            mask_l1=8.0,
+            attack_success=1.0,
+            crop_accuracy=1.0,
+            explanation_accuracy=1.0,
+        )
+        for k in range(3)
+    )
+    return ScanResult(
+        verdict=Verdict.BACKDOORED if targets else Verdict.CLEAN,
+        reason="made up",
+        score=0.5,
+        p_value=None,
+        calibration="none",
+        targets=targets,
+        threshold=2.0,
+        worth_threshold=None,
+        method="tabor",
+        preset="fast",
+        settings={},
+        seed=0,
+        device="cpu",
+        model={"source": "memory", "sha256": None, "architecture": "x", "num_classes": 3},
+        data={"source": "memory", "images": 1, "classes_present": 3},
+        clean_accuracy=1.0,
+        timing={"seconds": 2.4, "image_passes": 1, "images_per_second": 1.0, "peak_memory_bytes": 1},
+        warnings=(),
+        classes=classes,
+        triggers={k: trigger(2) for k in range(3)},
+        patches={},
+        tabor_version="0",
+    )
+
+
+PLANTED = [Backdoor(trigger(1), 0, "narrow"), Backdoor(trigger(2), 2, "wide")]
+
+
+@pytest.mark.parametrize(
+    ("targets", "works", "right", "symbol"),
+    [
+        pytest.param((0, 2), (), True, Correctness.SUCCESS, id="both"),
+        pytest.param((2,), (), False, Correctness.SUCCESS, id="one"),
+        pytest.param((0, 1, 2), (), False, Correctness.SUCCESS_WITH_ERRORS, id="one too many"),
+        pytest.param((), (), False, Correctness.FAILURE, id="none"),
+        pytest.param((2,), (False, True), True, Correctness.SUCCESS, id="the other was unlearned"),
+        pytest.param((0, 2), (False, True), False, Correctness.SUCCESS_WITH_ERRORS, id="an unlearned one reported"),
+        pytest.param((), (False, False), True, Correctness.SUCCESS, id="both were unlearned"),
+    ],
+)
+def test_an_outcome_is_right_where_all_that_works_is_reported_and_no_more(
+    targets: tuple[int, ...], works: tuple[bool, ...], right: bool, symbol: Correctness
+) -> None:
+    outcome = Outcome(PLANTED, result(*targets), works)
+    assert (outcome.right, outcome.symbol) == (right, symbol)
+    assert outcome.figures()["reported"] == list(targets)
+
+
+def test_what_was_restored_is_held_against_each_trigger() -> None:
+    """Two columns against one: precision a half, recall 1.  Against two: exact."""
+    outcome = Outcome(PLANTED, result(0, 2))
+    assert [p["f1"] for p in outcome.figures()["planted"]] == pytest.approx([2 / 3, 1.0])
+    assert outcome.cells() == ["0, 2", "●", "0: 0.67, 2: 1.00", "2"]
+
+
+def report(*wrong: str) -> Report:
+    return Report(
+        title="Figure 0: nothing",
+        paper="it does.",
+        columns=["a", "b"],
+        rows=[["1", "2"]],
+        figures=[{"a": 1}],
+        pictures=[[Shown("one", trigger(1)), Shown("two", trigger(2))], [Shown("three", trigger(3))]],
+        wrong=wrong,
+    )
+
+
+def test_a_report_is_written(tmp_path: Path) -> None:
+    paths = write(report("it fell over"), "figure0", "toys stand in", "tabor reproduce figure0", "cpu", tmp_path)
+    values, page = json.loads(paths[0].read_text()), paths[1].read_text()
+    assert (values["rows"], values["wrong"]) == ([{"a": 1}], ["it fell over"])
+    assert {"command", "machine", "date", "torch"} <= set(values)
+    assert "| a | b |\n| --- | --- |\n| 1 | 2 |" in page
+    assert "Toys stand in. The paper: it does." in page
+    assert "**Not as it must be**: it fell over." in page
+    assert "tabor reproduce figure0" in page
+    width, height = Image.open(paths[2]).size
+    assert width > 300
+    assert height > 300
+
+
+def test_a_page_says_that_all_came_out(tmp_path: Path) -> None:
+    page = write(report(), "figure0", "toys", "", "cpu", tmp_path)[1].read_text()
+    assert "Everything came out as it must." in page
+
+
+def test_table_2_has_64_combinations_in_our_units() -> None:
+    assert 2 ** len(TABLE_2) == 64
+    assert TABLE_2[1] == pytest.approx((2.55e-2, 2.55e-4))
+    assert TABLE_2[3] == pytest.approx((6.5025e-2, 6.5025e-4))
+    assert 64 % SCALES["ci"].combinations == 0
+
+
+def test_other_scales_need_data(tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match="the scale cpu runs on GTSRB; give its folder with --data"):
+        Workshop(SCALES["cpu"], tmp_path)
+
+
+@pytest.mark.parametrize(("name", "scale"), [("figure0", "ci"), ("figure7", "huge")])
+def test_unknown_names(name: str, scale: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["reproduce", name, "--scale", scale]) == 2
+    assert "unknown" in capsys.readouterr().err
+
+
+def test_the_help_names_every_experiment(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["reproduce", "--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    assert all(name in told for name in EXPERIMENTS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["figure7", "figure8"])
+def test_at_the_scale_of_ci(
+    name: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    command = ["reproduce", name, "--work", str(tmp_path / "work"), "--out", str(tmp_path / "results")]
+    assert main(command) == 0, capsys.readouterr().err
+    first = (tmp_path / "results" / f"{name}.json").read_text()
+    for function in ("train_classifier", "infect_classifier", "scan", "patch"):
+        monkeypatch.delattr(workshop, function)  # all is there already
+    assert main(command) == 0
+    assert (tmp_path / "results" / f"{name}.json").read_text() == first
