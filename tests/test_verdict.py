@@ -234,3 +234,25 @@ def test_no_patch_flags_that_convinces_no_more_than_a_real_image(location: float
     assert threshold is not None
     assert threshold >= least
     assert (threshold == 1.0) == (location < 0)
+
+
+LAW = Null(location=-0.4, scale=0.2, classes=43, planted=7.0, source="made up")  # 0.66 once in 200 models
+
+
+@pytest.mark.parametrize(
+    ("worth", "verdict", "targets"),
+    [
+        pytest.param(0.5, Verdict.CLEAN, (), id="natural"),
+        pytest.param(0.8, Verdict.UNDECIDED, (), id="more than natural"),
+        pytest.param(1.2, Verdict.BACKDOORED, (3,), id="more than real"),
+    ],
+)
+def test_a_patch_between_natural_and_real_leaves_it_undecided(
+    worth: float, verdict: Verdict, targets: tuple[int, ...]
+) -> None:
+    outliers = OutlierSettings(patches=LAW, spread_floor=10.0)
+    worths = [worth if k == 3 else None for k in range(43)]
+    found = decide([float(k) for k in range(43)], outliers, worths=worths)
+    assert 0.6 < outliers.natural_worth(43) < 0.7
+    assert (found.verdict, found.targets) == (verdict, targets)
+    assert found.p_value == pytest.approx(min(1, 2 * LAW.p_value(worth, 43)))

@@ -13,8 +13,8 @@ from tabor.screening import Screening
 from tabor.solver import SolverSettings
 
 METHODS: dict[str, type[Tabor] | type[NeuralCleanse]] = {"tabor": Tabor, "neural-cleanse": NeuralCleanse}
-STANDARD = SolverSettings(steps=500, smallest_steps=300, screening=Screening(steps=60, closest=6, others=12))
-FAST = SolverSettings(steps=300, smallest_steps=200, screening=Screening(steps=60, closest=4, others=8))
+STANDARD = SolverSettings(steps=500, smallest_steps=300, screening=Screening())
+FAST = SolverSettings(steps=300, smallest_steps=200, screening=Screening(steps=60, closest=4, others=12))
 THOROUGH = SolverSettings()
 """Every class to the end."""
 

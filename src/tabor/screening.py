@@ -22,9 +22,9 @@ class Screening:
         others: classes drawn at random, which go on to tell what is natural.
     """
 
-    steps: int = 100
+    steps: int = 60
     closest: int = 6
-    others: int = 12
+    others: int = 16
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.closest < 1 or self.others < 2:

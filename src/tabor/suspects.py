@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tabor.access import Classifier
-from tabor.calibration import REAL_IMAGE
 from tabor.data import ImageSet
 from tabor.evidence import Evidence, measure
 from tabor.ground import Ground
@@ -55,11 +54,8 @@ class Suspect:
 
     @property
     def worth(self) -> float | None:
-        """The patch's worth; None where it says nothing.
-
-        That is where it does not work, hides the object, is a shadow, or convinces no more than a real image does.
-        """
-        tells = self.works and self.in_sight and self.shadow_of is None and self.patch.worth > REAL_IMAGE
+        """The patch's worth; None where it says nothing, as it does not work, hides the object, or is a shadow."""
+        tells = self.works and self.in_sight and self.shadow_of is None
         return self.patch.worth if tells else None
 
 

@@ -72,7 +72,14 @@ class OutlierSettings:
         """Returns the worth of a patch above which one of `classes` classes is flagged; None: whatever the worth."""
         if self.patches is None:
             return None
-        return max(self.patches.threshold(self._rate, classes), REAL_IMAGE)
+        return max(self.natural_worth(classes), REAL_IMAGE)
+
+    def natural_worth(self, classes: int) -> float:
+        """Returns the worth that clean models exceed as rarely as was asked for; infinite where patches do not count.
+
+        What lies between this and a real image's worth flags no class, but is not called clean either.
+        """
+        return math.inf if self.patches is None else self.patches.threshold(self._rate, classes)
 
     def p_value(self, index: float | None, worth: float | None, classes: int) -> float | None:
         """Returns the chance that a clean model's largest index or worth is as extreme as these; None of nothing."""
@@ -190,8 +197,9 @@ def decide(
     Returns:
         The decision.  Rules, in this order: any patch of more than the worth threshold: backdoored.  Fewer than two
         scores, or fewer than half of the classes searched to the end scored: undecided (classes that stand out are
-        named all the same).  Any class flagged: backdoored.  Two classes and no spread to hold them against, or more
-        than `undecided_share` of the classes without an end: undecided.  Otherwise clean.
+        named all the same).  Any class flagged: backdoored.  Two classes and no spread to hold them against, a patch of
+        more than the natural worth, or more than `undecided_share` of the classes without an end: undecided.  Otherwise
+        clean.
     """
     count = len(scores)
     scored = [k for k, score in enumerate(scores) if score is not None and math.isfinite(score)]
@@ -215,8 +223,10 @@ def decide(
         if worth is not None and worth_threshold is not None and worth > worth_threshold
     }
     targets = tuple(sorted(small | strong, key=lambda k: (-small.get(k, 0.0) - strong.get(k, 0.0), k)))
+    doubtful = sum(worth is not None and worth > settings.natural_worth(count) for worth in worths)
     unfinished = sum(not (done and k in scored) for k, done in enumerate(finished)) - left_out
-    verdict, reason = _conclude(count - left_out, count, len(scored), targets, strong, unfinished, settings)
+    searched = _Searched(count, count - left_out, len(scored), unfinished)
+    verdict, reason = _conclude(searched, targets, strong, doubtful, settings)
     index = max((value for k, value in zip(scored, values, strict=True) if confirmed[k]), default=None)
     worth = max((worth for worth in worths if worth is not None), default=None)
     return Decision(
@@ -231,15 +241,20 @@ def decide(
     )
 
 
+@dataclass(frozen=True)
+class _Searched:
+    """How many classes there are, were searched to the end, have a score, and were cut off while searched."""
+
+    classes: int
+    to_the_end: int
+    scored: int
+    unfinished: int
+
+
 def _conclude(
-    searched: int,
-    classes: int,
-    scored: int,
-    targets: Sequence[int],
-    strong: Collection[int],
-    unfinished: int,
-    settings: OutlierSettings,
+    of: _Searched, targets: Sequence[int], strong: Collection[int], doubtful: int, settings: OutlierSettings
 ) -> tuple[Verdict, str]:
+    classes, searched, scored = of.classes, of.to_the_end, of.scored
     which = "one class stands" if len(targets) == 1 else f"{len(targets)} classes stand"
     if strong:
         return (
@@ -255,6 +270,12 @@ def _conclude(
         return Verdict.BACKDOORED, f"{which} out among {classes} by a trigger far smaller than the others need"
     if scored == 2 and not settings.spread_floor:
         return Verdict.UNDECIDED, "two classes have nothing to be compared with"
-    if unfinished > settings.undecided_share * searched:
-        return Verdict.UNDECIDED, f"the search did not come to its end for {unfinished} of {searched} classes"
+    if doubtful:
+        return (
+            Verdict.UNDECIDED,
+            "a patch convinces the model nearly as much as a real image, more than in clean models seen so far; "
+            "other seeds may tell",
+        )
+    if of.unfinished > settings.undecided_share * searched:
+        return Verdict.UNDECIDED, f"the search did not come to its end for {of.unfinished} of {searched} classes"
     return Verdict.CLEAN, f"no class of {classes} stands out by its trigger"
