@@ -140,29 +140,6 @@ def test_a_window_is_worth_the_same_whatever_was_looked_at_before() -> None:
     assert among.worth == pytest.approx(alone.worth)
 
 
-def test_only_the_best_try_goes_on() -> None:
-    search = PatchSearch(ground(), 2, 0)
-    together = search.judge([WINDOW])[0]
-    alone, early = list[Patch](), list[Patch]()
-    for k in range(SETTINGS.tries):
-        for steps, found in ((SETTINGS.trial_steps, early), (SETTINGS.steps, alone)):
-            single = PatchSearch(ground(replace(SETTINGS, tries=1, steps=steps)), 2, 0)
-            single._begin = search._begin[k : k + 1]
-            found.append(single.judge([WINDOW])[0])
-    best = max(range(SETTINGS.tries), key=lambda k: early[k].worth)
-    assert torch.allclose(together.colours, alone[best].colours)
-    assert not any(torch.allclose(alone[best].colours, alone[k].colours) for k in range(SETTINGS.tries) if k != best)
-
-
-def test_tries_that_are_given_up_cost_nothing_more() -> None:
-    here = ground()
-    before = here.classifier.image_passes
-    PatchSearch(here, 2, 0).judge([WINDOW])
-    steps = SETTINGS.tries * SETTINGS.trial_steps + SETTINGS.steps - SETTINGS.trial_steps
-    judged = min(SETTINGS.judged, 32) + min(SETTINGS.cropped, 32)
-    assert here.classifier.image_passes - before == steps * SETTINGS.batch_size + judged
-
-
 def test_there_is_no_closer_search_where_nothing_is_worth_its_cost(monkeypatch: pytest.MonkeyPatch) -> None:
     search, rounds = PatchSearch(ground(), 2, 0), list[float]()
 

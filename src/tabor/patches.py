@@ -37,9 +37,8 @@ class RestoreSettings:
         drawn: windows that are drawn at random in a round, near the best few so far.
         promising, unranked: of these, how many are tried because they do well with the colours found so far, and how
             many whatever they do.
-        tries: random colours that the search for a window's colours begins with.
-        trial_steps: optimiser steps after which only the best try goes on.
-        steps, first_steps: optimiser steps on the colours in all, and in the first look.
+        tries: random colours that the search for a window's colours begins with; the best end counts.
+        steps, first_steps: optimiser steps on the colours, and in the first look.
         surveyed, batch_size, judged, cropped: images that the survey takes, that a step on the colours takes, that a
             patch is judged by, and that tell what a window hides.
         learning_rate: of Adam, on the colours before the sigmoid.
@@ -61,7 +60,6 @@ class RestoreSettings:
     promising: int = 10
     unranked: int = 6
     tries: int = 3
-    trial_steps: int = 7
     steps: int = 20
     first_steps: int = 10
     surveyed: int = 8
@@ -74,8 +72,6 @@ class RestoreSettings:
         counts = (self.grid, self.first, self.kept, self.drawn, self.promising, self.tries, self.batch_size)
         if min(counts) < 1 or min(self.surveyed, self.judged, self.cropped, self.steps, self.first_steps) < 1:
             raise SettingError(f"the search for patches needs positive counts, got {self}")
-        if not 1 <= self.trial_steps <= self.steps:
-            raise SettingError(f"the best try goes on after some of the steps, not after {self.trial_steps}")
 
 
 @dataclass(frozen=True, eq=False)

@@ -145,7 +145,7 @@ class PatchSearch:
         return [self._known[window] for window in windows]
 
     def _seek(self, windows: Sequence[Window], tries: int, steps: int) -> list[Patch]:
-        """Optimises the colours of each window from the same few random ones, of which the best goes on."""
+        """Optimises the colours of each window from the same few random ones; the best end counts."""
         at_once = max(1, self.ground.stamped_at_once // (tries * self.settings.batch_size))
         return [
             patch
@@ -161,15 +161,12 @@ class PatchSearch:
         for step in range(steps):
             images = self.images[torch.arange(step * batch, (step + 1) * batch) % len(self.images)]
             raw = adam.parameters[0].detach().requires_grad_()
-            lead = self.ground.leads(images, several, raw.sigmoid())[..., self.target].mean(1)
-            adam.step(torch.autograd.grad(-lead.sum(), raw))
-            if step + 1 == self.settings.trial_steps and tries > 1:
-                best = lead.detach().unflatten(0, (-1, tries)).argmax(1)
-                adam.keep(best + tries * torch.arange(len(windows), device=best.device))
-                several = list(windows)
+            lead = self.ground.leads(images, several, raw.sigmoid())[..., self.target]
+            adam.step(torch.autograd.grad(-lead.mean(1).sum(), raw))
         colours = adam.parameters[0].sigmoid()
         worth = self._leads(several, colours, self.settings.judged) - self.ground.costs(several)
-        return [Patch(*each) for each in zip(several, colours, worth.tolist(), strict=True)]
+        best = worth.unflatten(0, (-1, tries)).argmax(1) + tries * torch.arange(len(windows), device=worth.device)
+        return [Patch(several[k], colours[k], float(worth[k])) for k in best.tolist()]
 
     def _leads(self, windows: Sequence[Window], colours: Tensor, count: int) -> Tensor:
         return self.ground.judged(self.images[:count], windows, colours)[..., self.target].mean(1)
