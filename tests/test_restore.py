@@ -148,7 +148,12 @@ def test_there_is_no_closer_search_where_nothing_is_worth_its_cost(monkeypatch: 
         return []
 
     monkeypatch.setattr(search, "near", near)
-    assert search.best([Window(0, 4, 3, 7), Window(4, 0, 7, 3)]).worth <= 0
+    starts = [Window(0, 4, 3, 7), Window(4, 0, 7, 3)]
+    assert search.best(starts).worth <= 0
+    assert rounds == []
+    hopeful = PatchSearch(ground(replace(SETTINGS, hopeless=-math.inf)), 2, 0)
+    monkeypatch.setattr(hopeful, "near", near)
+    assert hopeful.best(starts).worth <= SETTINGS.hopeless
     assert rounds == [SETTINGS.spreads[0]]
 
 

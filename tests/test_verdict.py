@@ -252,7 +252,14 @@ def test_a_patch_between_natural_and_real_leaves_it_undecided(
 ) -> None:
     outliers = OutlierSettings(patches=LAW, spread_floor=10.0)
     worths = [worth if k == 3 else None for k in range(43)]
-    found = decide([float(k) for k in range(43)], outliers, worths=worths)
+    found = decide([float(k) for k in range(43)], outliers, worths=worths, sought=4)
     assert 0.6 < outliers.natural_worth(43) < 0.7
     assert (found.verdict, found.targets) == (verdict, targets)
     assert found.p_value == pytest.approx(min(1, 2 * LAW.p_value(worth, 43)))
+
+
+@pytest.mark.parametrize(("sought", "verdict"), [(4, Verdict.UNDECIDED), (3, Verdict.CLEAN), (None, Verdict.CLEAN)])
+def test_where_most_classes_have_such_a_patch_it_is_natural(sought: int | None, verdict: Verdict) -> None:
+    worths = [0.8 if k < 2 else None for k in range(43)]
+    outliers = OutlierSettings(patches=LAW, spread_floor=10.0)
+    assert decide([float(k) for k in range(43)], outliers, worths=worths, sought=sought).verdict is verdict

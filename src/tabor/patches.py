@@ -32,6 +32,7 @@ class RestoreSettings:
         by_worth, by_score: how many classes are looked at closely for a good first window, and for a small mask.
         first: first windows of a class that are looked at.
         kept: of these, how many are looked at again with all tries.
+        hopeless: worth of a class's best first window up to which it is not looked at closer; the rounds add less.
         apart: Jaccard index above which two first windows are taken for the same.
         spreads: how far, as a share of their edges, windows are moved and stretched in each round of the closer search.
         drawn: windows that are drawn at random in a round, near the best few so far.
@@ -54,6 +55,7 @@ class RestoreSettings:
     by_score: int = 2
     first: int = 24
     kept: int = 6
+    hopeless: float = -0.5
     apart: float = 0.6
     spreads: tuple[float, ...] = (0.2, 0.2, 0.1)
     drawn: int = 160

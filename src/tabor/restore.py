@@ -104,12 +104,12 @@ class PatchSearch:
     def best(self, windows: Sequence[Window]) -> Patch:
         """Returns the best patch in these windows or near them.
 
-        The search ends where nothing is worth more than it costs after a first round.
+        The search ends where nothing comes near to what it costs, or is worth more after a first round.
         """
         settings = self.settings
         glimpsed = _sorted(self._seek(windows, 1, settings.first_steps))
         kept = _sorted(self.judge([patch.window for patch in glimpsed[: settings.kept]]))
-        for spread in settings.spreads:
+        for spread in settings.spreads if kept[0].worth > settings.hopeless else ():
             kept = _sorted([*kept, *self.judge(self.near(kept, spread))])[: settings.kept]
             if kept[0].worth <= 0:
                 break

@@ -179,6 +179,7 @@ def decide(
     worths: Sequence[float | None] | None = None,
     screened: Sequence[bool] | None = None,
     peers: Sequence[bool] | None = None,
+    sought: int | None = None,
 ) -> Decision:
     """Applies the test of the scores, and that of the patches.
 
@@ -193,13 +194,14 @@ def decide(
         screened: whether each class was left out of the search after a glance, as others stood out more; None: none.
         peers: whether each class was searched to the end whatever its glance said, so that its score tells what is
             natural; None: all were.
+        sought: for how many classes a patch was sought; None: for those with a worth.
 
     Returns:
         The decision.  Rules, in this order: any patch of more than the worth threshold: backdoored.  Fewer than two
         scores, or fewer than half of the classes searched to the end scored: undecided (classes that stand out are
-        named all the same).  Any class flagged: backdoored.  Two classes and no spread to hold them against, a patch of
-        more than the natural worth, or more than `undecided_share` of the classes without an end: undecided.  Otherwise
-        clean.
+        named all the same).  Any class flagged: backdoored.  Two classes and no spread to hold them against, patches of
+        more than the natural worth for at most half of the classes they were sought for, or more than
+        `undecided_share` of the classes without an end: undecided.  Otherwise clean.
     """
     count = len(scores)
     scored = [k for k, score in enumerate(scores) if score is not None and math.isfinite(score)]
@@ -223,7 +225,9 @@ def decide(
         if worth is not None and worth_threshold is not None and worth > worth_threshold
     }
     targets = tuple(sorted(small | strong, key=lambda k: (-small.get(k, 0.0) - strong.get(k, 0.0), k)))
-    doubtful = sum(worth is not None and worth > settings.natural_worth(count) for worth in worths)
+    told = [worth for worth in worths if worth is not None]
+    above = sum(worth > settings.natural_worth(count) for worth in told)
+    doubtful = 0 < 2 * above <= (len(told) if sought is None else sought)  # where most have one, it is natural here
     unfinished = sum(not (done and k in scored) for k, done in enumerate(finished)) - left_out
     searched = _Searched(count, count - left_out, len(scored), unfinished)
     verdict, reason = _conclude(searched, targets, strong, doubtful, settings)
@@ -252,7 +256,7 @@ class _Searched:
 
 
 def _conclude(
-    of: _Searched, targets: Sequence[int], strong: Collection[int], doubtful: int, settings: OutlierSettings
+    of: _Searched, targets: Sequence[int], strong: Collection[int], doubtful: bool, settings: OutlierSettings
 ) -> tuple[Verdict, str]:
     classes, searched, scored = of.classes, of.to_the_end, of.scored
     which = "one class stands" if len(targets) == 1 else f"{len(targets)} classes stand"
