@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from types import SimpleNamespace
 
+import psutil
 import pytest
 import torch
 from timm.layers.norm_act import BatchNormAct2d
 from torch import Tensor, nn
 
 from tabor.access import Classifier
-from tabor.engine import best_dtype, bytes_per_image, folded, in_parts, room
+from tabor.engine import WORKSPACE, best_dtype, bytes_per_image, folded, in_parts, room
 from tabor.methods.tabor import Tabor
 from tabor.solver import SolverSettings, solve
 
@@ -199,6 +201,11 @@ def test_the_room_is_what_the_limit_leaves() -> None:
     assert little == 0
     assert 2**48 < much < 2**50
     assert room(CPU, None) > 2**20
+
+
+def test_half_of_what_is_free_is_taken_however_much_this_process_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=2**20))
+    assert room(CPU, None) == 2**20 / 2 / WORKSPACE
 
 
 @pytest.mark.parametrize("at_once", [1, 5, 32])

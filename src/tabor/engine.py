@@ -146,13 +146,12 @@ def room(device: torch.device, limit: int | None) -> int:
         limit: bytes that this process may take in all, or of the GPU's memory; None: a half of what is free.
     """
     if device.type == "cuda":
-        free = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
         taken = torch.cuda.memory_allocated(device)
+        free = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - taken
     else:
-        taken = psutil.Process().memory_info().rss
-        free = psutil.virtual_memory().available + taken
-    allowed = free / 2 if limit is None else limit
-    return max(0, int((allowed - taken) / WORKSPACE))
+        taken, free = psutil.Process().memory_info().rss, psutil.virtual_memory().available
+    left = free / 2 if limit is None else limit - taken
+    return max(0, int(left / WORKSPACE))
 
 
 def in_parts(network: nn.Module, images: Tensor, at_once: int) -> Tensor:
