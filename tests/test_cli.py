@@ -23,12 +23,13 @@ from tabor.cli import main, run
 from tabor.models import Architecture
 from tabor.models.build import build, initialise
 from tabor.models.safetensors_file import write_model
+from tabor.presets import SOLVERS
 from tabor.result import ScanResult, json_schema
 from tabor.schedule import StabilitySettings
 from tabor.solver import SolverSettings
 
 CELLS = Architecture(name="tabor:digits4", num_classes=9, size=(20, 20))
-# Twice what is run: the preset "fast" halves it.
+# For both presets, where the command line runs in a process of its own.
 SHORT = """SolverSettings(
     steps=120, smallest_steps=120, batch_size=4, round_steps=4, learning_rate=0.3,
     stability=StabilitySettings(tolerance=0.9, rounds=1))"""
@@ -38,7 +39,7 @@ import tabor.presets
 from tabor.cli import run
 from tabor.schedule import StabilitySettings
 from tabor.solver import SolverSettings
-tabor.presets.SolverSettings = lambda: {SHORT}
+tabor.presets.SOLVERS.update(fast={SHORT}, standard={SHORT})
 run()
 """
 
@@ -110,9 +111,9 @@ def shorten(monkeypatch: pytest.MonkeyPatch, steps: int = 120) -> None:
         learning_rate=0.3,
         stability=StabilitySettings(tolerance=0.9, rounds=1),
     )
-    monkeypatch.setattr("tabor.presets.SolverSettings", lambda: settings)
+    monkeypatch.setitem(SOLVERS, "standard", settings)
     fast = dataclasses.replace(settings, steps=steps // 2, smallest_steps=steps // 2)
-    monkeypatch.setattr("tabor.presets.FAST", fast)
+    monkeypatch.setitem(SOLVERS, "fast", fast)
 
 
 @pytest.fixture

@@ -201,8 +201,8 @@ def test_searching_and_confirming_images_do_not_overlap(
         confirmed.append(images.images)
         return measure(classifier, trigger, target, images)
 
-    monkeypatch.setattr("tabor.scanning.solve", spy_solve)
-    monkeypatch.setattr("tabor.scanning.measure", spy_measure)
+    monkeypatch.setattr("tabor.examining.solve", spy_solve)
+    monkeypatch.setattr("tabor.examining.measure", spy_measure)
     images = cell_images(per_class=3)
     tabor.scan(cell_model(), images, solver=few_steps, device="cpu")
 

@@ -18,6 +18,7 @@ from torchvision import models
 from tabor.cli import main
 from tabor.models.build import initialise
 from tabor.models.safetensors_file import write_model
+from tabor.presets import SOLVERS
 from tabor.solver import SolverSettings
 from tabor.trojai import infer
 from tabor.trojai.metaparameters import DEFAULTS_FILE, SCHEMA_FILE, shipped
@@ -130,7 +131,7 @@ def trojai_resnet() -> nn.Module:
 def test_pickled_models_with_classes_that_have_no_image(
     family: str, late_room: Room, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tabor.presets.FAST", SHORTEST)
+    monkeypatch.setitem(SOLVERS, "fast", SHORTEST)
     torch.manual_seed(0)
     network = trojai_resnet() if family == "torchvision" else timm.create_model("resnet10t", num_classes=11)
     torch.save(network, late_room.model)
@@ -147,7 +148,7 @@ def test_pickled_models_with_classes_that_have_no_image(
 
 
 def test_every_class_is_searched_with_few_images(late_room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tabor.presets.FAST", SHORTEST)
+    monkeypatch.setitem(SOLVERS, "fast", SHORTEST)
     architecture = dataclasses.replace(CELLS, num_classes=11)
     write_model(late_room.model, initialise(architecture, seed=0).state_dict(), architecture, {})
     late_room.words()
