@@ -23,11 +23,9 @@ from tabor.repair.rounds import Repair
 from tabor.result import ScanResult
 from tabor.scanning import scan
 from tabor.training import TrainSettings, train_classifier
+from tabor.zoo.build import ENOUGH_SUCCESS, POISON_FRACTION
+from tabor.zoo.plans import LOGO
 
-LOGO = "logo"
-"""Stands for the picture that the caller gives."""
-
-ENOUGH_SUCCESS = 0.98
 MOST_ROUNDS = 3
 
 
@@ -179,7 +177,7 @@ class Workshop:
                 self.test,
                 [self._backdoor(plant, model) for plant in plants],
                 path,
-                0.1,
+                POISON_FRACTION,
                 self.scale.infection,
                 self.seed,
                 rounds=MOST_ROUNDS,
