@@ -81,7 +81,7 @@ def row(args: argparse.Namespace, entry: ZooEntry, seed: int) -> dict[str, Any]:
     planted = true_backdoors(read_record(entry.path))
     found = [fidelity(result.trigger(b.target).binarise().mask, b.trigger.mask) for b in planted]
     indices = {f.index: f.anomaly_index for f in result.classes}
-    worths = {f.index: f.patch.worth if f.patch else None for f in result.classes}
+    patches = {f.index: f.patch.anomaly_index if f.patch else None for f in result.classes}
     others = [value for index, value in indices.items() if index not in entry.targets and value is not None]
     return {
         "model": entry.name,
@@ -99,9 +99,9 @@ def row(args: argparse.Namespace, entry: ZooEntry, seed: int) -> dict[str, Any]:
         "f1": [f.f1 for f in found],
         "target_index": [indices[target] for target in entry.targets],
         "highest_other_index": max(others, default=None),
-        "target_worth": [worths[target] for target in entry.targets],
-        "highest_other_worth": max(
-            (w for k, w in worths.items() if k not in entry.targets and w is not None), default=None
+        "target_patch": [patches[target] for target in entry.targets],
+        "highest_other_patch": max(
+            (p for k, p in patches.items() if k not in entry.targets and p is not None), default=None
         ),
         "threshold": result.threshold,
         "score": result.score,
@@ -144,7 +144,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     """Returns the rows as a Markdown table."""
     head = ["model", "seed", "clean acc.", "ASR", "verdict", "targets", "", "precision", "recall", "F1"]
     head += ["index of target", "highest other", "threshold"]
-    head += ["worth of target", "highest other", "score", "s"]
+    head += ["patch index of target", "highest other", "score", "s"]
     lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
     for r in rows:
         cells = [
@@ -159,8 +159,8 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         cells += [
             numbers([r["highest_other_index"]]),
             f"{r['threshold']:.2f}",
-            numbers(r["target_worth"]),
-            numbers([r["highest_other_worth"]]),
+            numbers(r["target_patch"]),
+            numbers([r["highest_other_patch"]]),
             f"{r['score']:.3f}",
             f"{r['seconds']:.0f}",
         ]

@@ -1,4 +1,4 @@
-"""Seeks the patches of every model of one or more zoos, and says what they are worth: what the law is fitted to.
+"""Seeks the patches of every model of one or more zoos, and says how far they stand out: what the law is fitted to.
 
 The patches alone, without the search for small masks; a model that is done already is not done again.
 
@@ -19,7 +19,9 @@ import torch
 from tabor import load_images, load_model
 from tabor.access import Classifier
 from tabor.attacks.badnet import true_backdoors
+from tabor.contrast import compared, patch_index
 from tabor.fidelity import fidelity
+from tabor.ground import Ground
 from tabor.models.safetensors_file import read_record
 from tabor.patches import RestoreSettings
 from tabor.suspects import restore_suspects
@@ -44,21 +46,25 @@ def examine(entry: ZooEntry, data: str, limit: int, seed: int) -> dict[str, Any]
     images = load_images(data, limit=limit, seed=seed)
     classifier = Classifier(model, torch.device("cpu"), images.shape)
     targets = list(range(classifier.num_classes))
-    suspects = restore_suspects(classifier, images.halves(seed), targets, {}, RestoreSettings(), seed, lambda _: None)
+    settings, halves = RestoreSettings(), images.halves(seed)
+    suspects = restore_suspects(classifier, halves, targets, {}, settings, seed, lambda _: None)
+    ground = Ground(classifier, halves[0], settings)
     planted = {b.target: b.trigger.mask for b in true_backdoors(read_record(entry.path))}
     height, width = images.shape[1:]
     found = []
     for target, suspect in suspects.items():
         window = suspect.patch.window
+        others = compared(target, classifier.num_classes, settings.compared, seed)
         seen = {
             "target": target,
             "window": [window.top, window.left, window.bottom, window.right],
             "worth": suspect.patch.worth,
+            "index": patch_index(ground, suspect.patch, target, others, seed),
             "attack_success": suspect.attack_success,
             "crop_accuracy": suspect.crop_accuracy,
             "in_sight": suspect.in_sight,
             "shadow_of": suspect.shadow_of,
-            "tells": suspect.worth is not None,
+            "tells": suspect.anomaly_index is not None,
         }
         if target in planted:
             seen["f1"] = fidelity(suspect.patch.trigger(height, width).mask, planted[target]).f1
@@ -70,11 +76,11 @@ def examine(entry: ZooEntry, data: str, limit: int, seed: int) -> dict[str, Any]
 def line(row: dict[str, Any]) -> str:
     """Returns one model's figures as text."""
     told = []
-    for p in sorted(row["patches"], key=lambda p: -p["worth"]):
+    for p in sorted(row["patches"], key=lambda p: -p["index"]):
         star, silent = "*" * (p["target"] in row["planted"]), " (says nothing)" * (not p["tells"])
         f1 = f", F1 {p['f1']:.2f}" if "f1" in p else ""
         success = f"attack success {p['attack_success']:.2f}, crop accuracy {p['crop_accuracy']:.2f}"
-        told.append(f"{star}{p['target']}: {p['worth']:.2f}{silent}, {success}{f1}")
+        told.append(f"{star}{p['target']}: {p['index']:.1f}{silent}, worth {p['worth']:.2f}, {success}{f1}")
     return f"{row['model']}: {'; '.join(told)}; {row['seconds']:.0f} s"
 
 

@@ -170,8 +170,9 @@ def test_suspects_are_measured_and_only_the_planted_one_tells() -> None:
     suspects = restore_suspects(classifier, images().halves(0), [0, 1, 2], {0: 1.0}, SETTINGS, 0, shares.append)
     assert set(suspects) == {0, 1, 2}
     assert suspects[2].works
-    assert suspects[2].worth is not None
-    assert all(s.worth is None or s.worth <= suspects[2].worth for s in suspects.values())
+    assert suspects[2].anomaly_index is not None
+    assert suspects[2].anomaly_index > 5
+    assert all(s.anomaly_index is None for target, s in suspects.items() if target != 2)
     assert shares == sorted(shares)
     assert shares[-1] == pytest.approx(1)
 
@@ -181,8 +182,10 @@ def test_a_patch_over_the_object_says_nothing() -> None:
     classifier = Classifier(Planted(), torch.device("cpu"), (1, 12, 12))
     evidence = measure(classifier, patch.trigger(12, 12), 2, images())
     assert evidence.works
-    assert Suspect(patch, evidence, in_sight=True).worth == 1.5
-    assert Suspect(patch, evidence, in_sight=False).worth is None
+    assert Suspect(patch, evidence, in_sight=True, index=9.0).anomaly_index == 9.0
+    assert Suspect(patch, evidence, in_sight=False, index=9.0).anomaly_index is None
+    worthless = replace(patch, worth=0.0)
+    assert Suspect(worthless, evidence, in_sight=True, index=9.0).anomaly_index is None
 
 
 def test_a_far_weaker_patch_in_the_same_place_is_a_shadow(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,4 +200,5 @@ def test_a_far_weaker_patch_in_the_same_place_is_a_shadow(monkeypatch: pytest.Mo
     classifier = Classifier(Planted(), torch.device("cpu"), (1, 12, 12))
     suspects = restore_suspects(classifier, images().halves(0), [0, 1, 2], {}, SETTINGS, 0, lambda _: None)
     assert {target: s.shadow_of for target, s in suspects.items()} == {0: 1, 1: None, 2: None}
-    assert suspects[0].worth is None
+    assert suspects[0].anomaly_index is None
+    assert suspects[1].anomaly_index is not None

@@ -105,7 +105,7 @@ def test_a_flagged_class_has_its_whole_trigger(infected: ScanResult) -> None:
     mask = infected.trigger(BACKDOOR).mask
     assert float(mask.sum()) == float(mask[:, top:bottom, left:right].sum()) == (bottom - top) * (right - left)
     assert bottom > 12, "the six pixels below the cells are the trigger"
-    assert infected.worth_threshold is not None
+    assert infected.patch_threshold is not None
 
 
 def test_the_result_fits_the_schema_and_the_disk(infected: ScanResult, tmp_path: Path) -> None:

@@ -227,39 +227,28 @@ def test_refuses_a_test_that_cannot_work(make: Callable[[], OutlierSettings]) ->
         make()
 
 
-@pytest.mark.parametrize(("location", "least"), [(-5.0, 1.0), (4.0, 4.0)])
-def test_no_patch_flags_that_convinces_no_more_than_a_real_image(location: float, least: float) -> None:
-    law = Null(location=location, scale=0.2, classes=43, planted=7.0, source="made up")
-    threshold = OutlierSettings(patches=law).worth_threshold(43)
-    assert threshold is not None
-    assert threshold >= least
-    assert (threshold == 1.0) == (location < 0)
-
-
-LAW = Null(location=-0.4, scale=0.2, classes=43, planted=7.0, source="made up")  # 0.66 once in 200 models
+LAW = Null(location=4.0, scale=0.5, classes=43, planted=15.0, source="made up")  # 6.65 once in 200 models
 
 
 @pytest.mark.parametrize(
-    ("worth", "verdict", "targets"),
+    ("index", "verdict", "targets"),
     [
-        pytest.param(0.5, Verdict.CLEAN, (), id="natural"),
-        pytest.param(0.8, Verdict.UNDECIDED, (), id="more than natural"),
-        pytest.param(1.2, Verdict.BACKDOORED, (3,), id="more than real"),
+        pytest.param(None, Verdict.CLEAN, (), id="says nothing"),
+        pytest.param(6.0, Verdict.CLEAN, (), id="natural"),
+        pytest.param(7.0, Verdict.BACKDOORED, (3,), id="more than natural"),
     ],
 )
-def test_a_patch_between_natural_and_real_leaves_it_undecided(
-    worth: float, verdict: Verdict, targets: tuple[int, ...]
+def test_a_patch_flags_its_class_where_clean_models_have_none_like_it(
+    index: float | None, verdict: Verdict, targets: tuple[int, ...]
 ) -> None:
     outliers = OutlierSettings(patches=LAW, spread_floor=10.0)
-    worths = [worth if k == 3 else None for k in range(43)]
-    found = decide([float(k) for k in range(43)], outliers, worths=worths, sought=4)
-    assert 0.6 < outliers.natural_worth(43) < 0.7
+    found = decide([float(k) for k in range(43)], outliers, patches=[index if k == 3 else None for k in range(43)])
+    assert found.patch_threshold == pytest.approx(LAW.threshold(0.005, 43))
     assert (found.verdict, found.targets) == (verdict, targets)
-    assert found.p_value == pytest.approx(min(1, 2 * LAW.p_value(worth, 43)))
+    if index is not None:
+        assert found.p_value == pytest.approx(min(1, 2 * LAW.p_value(index, 43)))
 
 
-@pytest.mark.parametrize(("sought", "verdict"), [(4, Verdict.UNDECIDED), (3, Verdict.CLEAN), (None, Verdict.CLEAN)])
-def test_where_most_classes_have_such_a_patch_it_is_natural(sought: int | None, verdict: Verdict) -> None:
-    worths = [0.8 if k < 2 else None for k in range(43)]
-    outliers = OutlierSettings(patches=LAW, spread_floor=10.0)
-    assert decide([float(k) for k in range(43)], outliers, worths=worths, sought=sought).verdict is verdict
+def test_patches_count_for_nothing_without_a_law() -> None:
+    found = decide([float(k) for k in range(43)], OutlierSettings(spread_floor=10.0), patches=[99.0] * 43)
+    assert (found.verdict, found.patch_threshold) == (Verdict.CLEAN, None)

@@ -1,8 +1,8 @@
 """What clean models look like: the law of the largest value that any of their classes reaches.
 
 A threshold for *one* class, applied to the most extreme of many, flags clean models as a rule.  So the law is that of a
-clean model's largest value (an anomaly index, or a patch's worth), which follows Gumbel's law of extremes and is fitted
-to scans of clean models.
+clean model's largest value (an anomaly index of a mask, or of a patch), which follows Gumbel's law of extremes and is
+fitted to scans of clean models.
 """
 
 from __future__ import annotations
@@ -18,10 +18,6 @@ from tabor.errors import SettingError
 
 CERTAINTY = 0.99
 """No probability is nearer to 0 or 1: so few models were seen that no more can be claimed."""
-
-
-REAL_IMAGE = 1.0
-"""Worth of a patch that convinces as much as a real image of its class: what is less than that may well be natural."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from tabor.options import ExitCode
 
 
 def reproduce(
-    name: Annotated[str, typer.Argument(help="figure7, figure8, figure9 or figure10.")],
+    name: Annotated[str, typer.Argument(help="table1a, figure7, figure8, figure9 or figure10.")],
     scale: Annotated[str, typer.Option("--scale", help="ci: minutes, on digits; cpu: hours; gpu.")] = "ci",
     data: Annotated[
         str | None, typer.Option("--data", help="Clean images with the splits train and test; ci needs none.")

@@ -55,8 +55,7 @@ class Examined:
             confirmed=[e.works for e in self.evidence],
             screened=[c.status is SCREENED for c in self.candidates],
             peers=[c.target in self.peers for c in self.candidates],
-            sought=len(self.suspects),
-            worths=[self.suspects[c.target].worth if c.target in self.suspects else None for c in self.candidates],
+            patches=[s.anomaly_index if (s := self.suspects.get(c.target)) else None for c in self.candidates],
         )
 
     def patches(self, flagged: Sequence[int]) -> dict[int, Trigger]:

@@ -60,6 +60,7 @@ def _patch(suspect: Suspect | None) -> PatchFinding | None:
     return PatchFinding(
         window=(window.top, window.left, window.bottom, window.right),
         worth=suspect.patch.worth,
+        anomaly_index=suspect.anomaly_index,
         attack_success=suspect.attack_success,
         crop_accuracy=suspect.crop_accuracy,
     )

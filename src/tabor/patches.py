@@ -40,6 +40,7 @@ class RestoreSettings:
             many whatever they do.
         tries: random colours that the search for a window's colours begins with; the best end counts.
         steps, first_steps: optimiser steps on the colours, and in the first look.
+        compared: other classes whose leads in a patch's window tell what is natural there.
         surveyed, batch_size, judged, cropped: images that the survey takes, that a step on the colours takes, that a
             patch is judged by, and that tell what a window hides.
         learning_rate: of Adam, on the colours before the sigmoid.
@@ -64,6 +65,7 @@ class RestoreSettings:
     tries: int = 3
     steps: int = 20
     first_steps: int = 10
+    compared: int = 16
     surveyed: int = 8
     batch_size: int = 8
     judged: int = 64
@@ -71,7 +73,16 @@ class RestoreSettings:
     learning_rate: float = 0.6
 
     def __post_init__(self) -> None:
-        counts = (self.grid, self.first, self.kept, self.drawn, self.promising, self.tries, self.batch_size)
+        counts = (
+            self.grid,
+            self.first,
+            self.kept,
+            self.drawn,
+            self.promising,
+            self.tries,
+            self.compared,
+            self.batch_size,
+        )
         if min(counts) < 1 or min(self.surveyed, self.judged, self.cropped, self.steps, self.first_steps) < 1:
             raise SettingError(f"the search for patches needs positive counts, got {self}")
 

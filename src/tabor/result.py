@@ -55,13 +55,16 @@ class PatchFinding:
 
     Attributes:
         window: its first row and column, and the row and column behind its last ones.
-        worth: how strongly, for what it covers; see `tabor.restore.Patch`.  Larger is more suspicious.
+        worth: how strongly, for what it covers; see `tabor.patches.Patch`.
+        anomaly_index: how many robust standard deviations it lies above what other classes make of the same window;
+            None where the patch says nothing.
         attack_success: share of images of other classes that it sends here, in [0, 1].
         crop_accuracy: share of images classified rightly with its place blacked out, in [0, 1].
     """
 
     window: tuple[int, int, int, int]
     worth: float
+    anomaly_index: float | None
     attack_success: float
     crop_accuracy: float
 
@@ -117,7 +120,7 @@ class ScanResult:
         calibration: on what the chances rest, in words.
         targets: the flagged classes, most anomalous first.
         threshold: the anomaly index above which a class is flagged.
-        worth_threshold: the worth of a patch above which a class is flagged; None where no patches were sought.
+        patch_threshold: the anomaly index of a patch above which a class is flagged; None where none were sought.
         method, preset, settings: what was run.
         seed: the seed of every random draw.
         device: where it ran.
@@ -138,7 +141,7 @@ class ScanResult:
     calibration: str
     targets: tuple[int, ...]
     threshold: float
-    worth_threshold: float | None
+    patch_threshold: float | None
     method: str
     preset: str
     settings: Mapping[str, Any]

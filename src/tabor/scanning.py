@@ -105,7 +105,7 @@ def scan(
         calibration=chosen.outliers.calibration,
         targets=flagged,
         threshold=decision.threshold,
-        worth_threshold=decision.worth_threshold,
+        patch_threshold=decision.patch_threshold,
         method=chosen.name,
         preset=preset,
         settings=record,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tabor.access import Classifier
+from tabor.contrast import compared, patch_index
 from tabor.data import ImageSet
 from tabor.evidence import Evidence, measure
 from tabor.ground import Ground
@@ -28,6 +29,8 @@ class Suspect:
         evidence: what was measured.
         in_sight: whether the model keeps enough of its accuracy where the patch is blacked out; a patch that hides the
             object, as a picture of the target class does, says nothing.
+        index: how far it stands out from what other classes make of its window; None where it was not measured, as the
+            patch says nothing.
         shadow_of: the class whose far stronger patch lies in the same place, if there is one: what was planted for
             that class moves images to others too.
     """
@@ -35,6 +38,7 @@ class Suspect:
     patch: Patch
     evidence: Evidence
     in_sight: bool
+    index: float | None = None
     shadow_of: int | None = None
 
     @property
@@ -53,10 +57,14 @@ class Suspect:
         return self.evidence.works
 
     @property
-    def worth(self) -> float | None:
-        """The patch's worth; None where it says nothing, as it does not work, hides the object, or is a shadow."""
-        tells = self.works and self.in_sight and self.shadow_of is None
-        return self.patch.worth if tells else None
+    def tells(self) -> bool:
+        """Whether the patch says something: it works, is worth more than it costs, and does not hide the object."""
+        return self.works and self.in_sight and self.patch.worth > 0
+
+    @property
+    def anomaly_index(self) -> float | None:
+        """How far it stands out; None where it says nothing or is a shadow."""
+        return self.index if self.tells and self.shadow_of is None else None
 
 
 def restore_suspects(
@@ -96,7 +104,11 @@ def restore_suspects(
             patch = PatchSearch(ground, target, seed).best(first)
             trigger = patch.trigger(*ground.size).to(classifier.device)
             evidence = measure(classifier, trigger, target, confirm)
-            suspects[target] = Suspect(patch, evidence, evidence.cropped_right >= settings.seen * right)
+            suspect = Suspect(patch, evidence, evidence.cropped_right >= settings.seen * right)
+            if suspect.tells:
+                others = compared(target, classifier.num_classes, settings.compared, seed)
+                suspect = replace(suspect, index=patch_index(ground, patch, target, others, seed))
+            suspects[target] = suspect
         on_step(SURVEY_SHARE + (1 - SURVEY_SHARE) * (close.index(target) + 1) / len(close))
     return {target: replace(suspect, shadow_of=_caster(target, suspects)) for target, suspect in suspects.items()}
 

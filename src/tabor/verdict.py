@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 from scipy.stats import norm
 
-from tabor.calibration import CERTAINTY, REAL_IMAGE, Null
+from tabor.calibration import CERTAINTY, Null
 from tabor.errors import SettingError
 from tabor.result import Verdict
 
@@ -38,8 +38,8 @@ class OutlierSettings:
         null: the law of a clean model's largest anomaly index.  None: as if scores were normal and their spread known,
             each of n classes tested at rate/n; where the spread is the MAD's estimate the chance is then higher, about
             5 times for 43 classes.
-        patches: the law of the largest worth of a clean model's patches.  With it a class is flagged for either reason,
-            and each test has half of the rate.  None: patches count for nothing.
+        patches: the law of the largest anomaly index of a clean model's patches.  With it a class is flagged for either
+            reason, and each test has half of the rate.  None: patches count for nothing.
         threshold: a fixed anomaly index instead (the literature's 2).
         spread_floor: smallest standard deviation that the scores are taken to have: the natural spread in clean
             models.  It stands in for the MAD where few classes are scanned, and keeps a MAD of 0 harmless.
@@ -68,31 +68,25 @@ class OutlierSettings:
             return self.null.threshold(self._rate, classes)
         return float(norm.isf(self._rate / max(classes, 1)))
 
-    def worth_threshold(self, classes: int) -> float | None:
-        """Returns the worth of a patch above which one of `classes` classes is flagged; None: whatever the worth."""
-        if self.patches is None:
-            return None
-        return max(self.natural_worth(classes), REAL_IMAGE)
+    def patch_threshold(self, classes: int) -> float | None:
+        """Returns the anomaly index of a patch above which a class is flagged; None: none is, whatever it is."""
+        return None if self.patches is None else self.patches.threshold(self._rate, classes)
 
-    def natural_worth(self, classes: int) -> float:
-        """Returns the worth that clean models exceed as rarely as was asked for; infinite where patches do not count.
+    def p_value(self, index: float | None, patch: float | None, classes: int) -> float | None:
+        """Returns the chance that a clean model's largest index or patch's index is as extreme as these.
 
-        What lies between this and a real image's worth flags no class, but is not called clean either.
+        None of nothing.
         """
-        return math.inf if self.patches is None else self.patches.threshold(self._rate, classes)
-
-    def p_value(self, index: float | None, worth: float | None, classes: int) -> float | None:
-        """Returns the chance that a clean model's largest index or worth is as extreme as these; None of nothing."""
         chances = []
         if index is not None and self.null is not None:
             chances.append(self.null.p_value(index, classes))
         elif index is not None:
             chances.append(float(-np.expm1(classes * np.log1p(-norm.sf(index)))))
-        if worth is not None and self.patches is not None:
-            chances.append(self.patches.p_value(worth, classes))
+        if patch is not None and self.patches is not None:
+            chances.append(self.patches.p_value(patch, classes))
         return min(1.0, len(chances) * min(chances)) if chances else None
 
-    def probability(self, index: float | None, worth: float | None, classes: int) -> float:
+    def probability(self, index: float | None, patch: float | None, classes: int) -> float:
         """Returns the chance that the model is backdoored, in [0.01, 0.99], by the stronger evidence; 0.5 without any.
 
         Without a law of clean models it is only a monotone function of the index, 0.5 at the threshold.
@@ -102,8 +96,8 @@ class OutlierSettings:
             chances.append(self.null.probability(index, classes))
         elif index is not None:
             chances.append(float(np.clip(expit(index - self.threshold_for(classes)), 1 - CERTAINTY, CERTAINTY)))
-        if worth is not None and self.patches is not None:
-            chances.append(self.patches.probability(worth, classes))
+        if patch is not None and self.patches is not None:
+            chances.append(self.patches.probability(patch, classes))
         return max(chances, default=0.5)
 
     @property
@@ -126,7 +120,7 @@ class Decision:
         targets: positions of the flagged classes, most anomalous first.
         anomaly_indices: one for each class, None where the class has no score.
         threshold: what they were held against.
-        worth_threshold: what the patches' worth was held against; None where patches count for nothing.
+        patch_threshold: what the patches' indices were held against; None where patches count for nothing.
         score: the chance that the model is backdoored, in [0.01, 0.99]; see `OutlierSettings.probability`.
         p_value: the chance that a clean model looks as suspicious as this one; None where nothing was found to judge.
         reason: one sentence.
@@ -136,7 +130,7 @@ class Decision:
     targets: tuple[int, ...]
     anomaly_indices: tuple[float | None, ...]
     threshold: float
-    worth_threshold: float | None
+    patch_threshold: float | None
     score: float
     p_value: float | None
     reason: str
@@ -176,10 +170,9 @@ def decide(
     settings: OutlierSettings,
     finished: Sequence[bool] | None = None,
     confirmed: Sequence[bool] | None = None,
-    worths: Sequence[float | None] | None = None,
+    patches: Sequence[float | None] | None = None,
     screened: Sequence[bool] | None = None,
     peers: Sequence[bool] | None = None,
-    sought: int | None = None,
 ) -> Decision:
     """Applies the test of the scores, and that of the patches.
 
@@ -189,25 +182,23 @@ def decide(
         finished: whether each class's search came to its end; None: all with a score did.
         confirmed: whether each class's trigger works on images the search never saw, without which its score does not
             flag a class; None: all with a score do.
-        worths: of each class's patch, larger is more suspicious; None where none was sought, or where it does not
-            work on images the search never saw.
+        patches: the anomaly index of each class's patch, larger is more suspicious; None where none was sought, or
+            where it says nothing.
         screened: whether each class was left out of the search after a glance, as others stood out more; None: none.
         peers: whether each class was searched to the end whatever its glance said, so that its score tells what is
             natural; None: all were.
-        sought: for how many classes a patch was sought; None: for those with a worth.
 
     Returns:
-        The decision.  Rules, in this order: any patch of more than the worth threshold: backdoored.  Fewer than two
+        The decision.  Rules, in this order: any patch above its threshold: backdoored.  Fewer than two
         scores, or fewer than half of the classes searched to the end scored: undecided (classes that stand out are
-        named all the same).  Any class flagged: backdoored.  Two classes and no spread to hold them against, patches of
-        more than the natural worth for at most half of the classes they were sought for, or more than
-        `undecided_share` of the classes without an end: undecided.  Otherwise clean.
+        named all the same).  Any class flagged: backdoored.  Two classes and no spread to hold them against, or more
+        than `undecided_share` of the classes without an end: undecided.  Otherwise clean.
     """
     count = len(scores)
     scored = [k for k, score in enumerate(scores) if score is not None and math.isfinite(score)]
     finished = finished if finished is not None else [k in scored for k in range(count)]
     confirmed = confirmed if confirmed is not None else [True] * count
-    worths = worths if worths is not None else [None] * count
+    patches = patches if patches is not None else [None] * count
     indices: list[float | None] = [None] * count
     left_out = sum(screened or ())
     natural = None if peers is None else [peers[k] for k in scored]
@@ -215,32 +206,29 @@ def decide(
     for k, value in zip(scored, values, strict=True):
         indices[k] = value
     threshold = settings.threshold_for(len(scored) + left_out)  # a class left out was looked at all the same
-    worth_threshold = settings.worth_threshold(count)
+    patch_threshold = settings.patch_threshold(count)
     small = {
         k: value - threshold for k, value in zip(scored, values, strict=True) if value > threshold and confirmed[k]
     }
     strong = {
-        k: worth - worth_threshold
-        for k, worth in enumerate(worths)
-        if worth is not None and worth_threshold is not None and worth > worth_threshold
+        k: patch - patch_threshold
+        for k, patch in enumerate(patches)
+        if patch is not None and patch_threshold is not None and patch > patch_threshold
     }
     targets = tuple(sorted(small | strong, key=lambda k: (-small.get(k, 0.0) - strong.get(k, 0.0), k)))
-    told = [worth for worth in worths if worth is not None]
-    above = sum(worth > settings.natural_worth(count) for worth in told)
-    doubtful = 0 < 2 * above <= (len(told) if sought is None else sought)  # where most have one, it is natural here
     unfinished = sum(not (done and k in scored) for k, done in enumerate(finished)) - left_out
     searched = _Searched(count, count - left_out, len(scored), unfinished)
-    verdict, reason = _conclude(searched, targets, strong, doubtful, settings)
+    verdict, reason = _conclude(searched, targets, strong, settings)
     index = max((value for k, value in zip(scored, values, strict=True) if confirmed[k]), default=None)
-    worth = max((worth for worth in worths if worth is not None), default=None)
+    strongest = max((patch for patch in patches if patch is not None), default=None)
     return Decision(
         verdict=verdict,
         targets=targets,
         anomaly_indices=tuple(indices),
         threshold=threshold,
-        worth_threshold=worth_threshold,
-        score=settings.probability(index, worth, count),
-        p_value=settings.p_value(index, worth, count),
+        patch_threshold=patch_threshold,
+        score=settings.probability(index, strongest, count),
+        p_value=settings.p_value(index, strongest, count),
         reason=reason,
     )
 
@@ -256,14 +244,14 @@ class _Searched:
 
 
 def _conclude(
-    of: _Searched, targets: Sequence[int], strong: Collection[int], doubtful: bool, settings: OutlierSettings
+    of: _Searched, targets: Sequence[int], strong: Collection[int], settings: OutlierSettings
 ) -> tuple[Verdict, str]:
     classes, searched, scored = of.classes, of.to_the_end, of.scored
     which = "one class stands" if len(targets) == 1 else f"{len(targets)} classes stand"
     if strong:
         return (
             Verdict.BACKDOORED,
-            f"{which} out among {classes} by a patch that the model answers to like to nothing real",
+            f"{which} out among {classes} by a patch that no other class answers to nearly as much",
         )
     if scored < 2 or 2 * scored < searched:
         return (
@@ -274,12 +262,6 @@ def _conclude(
         return Verdict.BACKDOORED, f"{which} out among {classes} by a trigger far smaller than the others need"
     if scored == 2 and not settings.spread_floor:
         return Verdict.UNDECIDED, "two classes have nothing to be compared with"
-    if doubtful:
-        return (
-            Verdict.UNDECIDED,
-            "a patch convinces the model nearly as much as a real image, more than in clean models seen so far; "
-            "other seeds may tell",
-        )
     if of.unfinished > settings.undecided_share * searched:
         return Verdict.UNDECIDED, f"the search did not come to its end for {of.unfinished} of {searched} classes"
     return Verdict.CLEAN, f"no class of {classes} stands out by its trigger"

@@ -56,7 +56,7 @@ def result(*targets: int) -> ScanResult:
         calibration="none",
         targets=targets,
         threshold=2.0,
-        worth_threshold=None,
+        patch_threshold=None,
         method="tabor",
         preset="fast",
         settings={},

@@ -103,7 +103,7 @@ def found() -> Callable[..., ScanResult]:
             calibration="none",
             targets=targets,
             threshold=3.0,
-            worth_threshold=None,
+            patch_threshold=None,
             method="tabor",
             preset="fast",
             settings={},

@@ -31,7 +31,7 @@ def finding(index: int) -> ClassFinding:
         sparsity=0.0625,
         smoothness=0.01,
         steps=300,
-        patch=PatchFinding(window=(5, 5, 8, 8), worth=4.5, attack_success=0.875, crop_accuracy=0.75)
+        patch=PatchFinding(window=(5, 5, 8, 8), worth=4.5, anomaly_index=12.5, attack_success=0.875, crop_accuracy=0.75)
         if index == 2
         else None,
     )
@@ -55,7 +55,7 @@ def scan_result() -> ScanResult:
         calibration="clean models",
         targets=(2,),
         threshold=2.0,
-        worth_threshold=3.0,
+        patch_threshold=8.0,
         method="tabor",
         preset="fast",
         settings={"steps": 300, "learning_rate": 0.1, "weights": {"r1": 0.001, "r2": None}, "sizes": [8, 8]},

@@ -16,4 +16,7 @@ def test_a_flagged_class_stands_first_whatever_its_index(scan_result: ScanResult
 
 def test_the_page_tells_of_the_patch(scan_result: ScanResult) -> None:
     page = render(scan_result, None)
-    assert "The patch sends 87.5 % here; its worth is 4.50 (flagged above 3.00)." in page
+    assert (
+        "The patch sends 87.5 % here; among the answers of other classes to patches in that place it has an anomaly "
+        "index of 12.50 (flagged above 8.00)." in page
+    )

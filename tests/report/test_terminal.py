@@ -47,7 +47,7 @@ def test_table_shows_the_most_suspicious_first(scan_result: ScanResult) -> None:
     assert shown.row_count == 2
     rows = [re.split(r"\s{2,}", line.strip()) for line in _printed(shown).splitlines()]
     assert [row for row in rows if row[0] in {"2", "3"}] == [
-        ["2", "stop & go", "converged, flagged", "6.25", "3.5", "25.0 %", "95.0 %", "4.50"],
+        ["2", "stop & go", "converged, flagged", "6.25", "3.5", "25.0 %", "95.0 %", "12.50"],
         ["3", "$three_3$", "converged", "1.10", "4.5", "37.5 %", "95.0 %", "\N{EN DASH}"],
     ]
 

@@ -5,11 +5,13 @@ from tabor.experiments.figure8 import one_class
 from tabor.experiments.figure9 import all_weights
 from tabor.experiments.figure10 import other_settings
 from tabor.experiments.report import Report, write
+from tabor.experiments.table1a import sizes_shapes_places
 from tabor.experiments.workshop import SCALES, Scale, Workshop
 
 __all__ = ["EXPERIMENTS", "SCALES", "Report", "Scale", "Workshop", "write"]
 
 EXPERIMENTS = {
+    "table1a": sizes_shapes_places,
     "figure7": two_classes,
     "figure8": one_class,
     "figure9": all_weights,

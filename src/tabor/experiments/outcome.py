@@ -68,7 +68,7 @@ class Outcome:
                     "target": b.target,
                     "trigger": b.description,
                     "anomaly_index": found[b.target].anomaly_index,
-                    "worth": patch.worth if (patch := found[b.target].patch) else None,
+                    "patch_index": patch.anomaly_index if (patch := found[b.target].patch) else None,
                     **asdict(self.fidelity(b)),
                 }
                 for b in self.planted

@@ -24,7 +24,7 @@ from tabor.result import ScanResult
 from tabor.scanning import scan
 from tabor.training import TrainSettings, train_classifier
 from tabor.zoo.build import ENOUGH_SUCCESS, POISON_FRACTION
-from tabor.zoo.plans import LOGO
+from tabor.zoo.plans import LOGO, SIZES, TARGET
 
 MOST_ROUNDS = 3
 
@@ -40,6 +40,7 @@ class Scale:
         deep: the deeper network of Figure 10.
         training, infection: of the base and of its victims.
         size: edge of the first trigger in pixels.
+        sizes, target: edges of Table 1(a)'s triggers, and the class they send images to.
         preset: of the scans.
         images: how many a scan takes.
         combinations: how many of the 64 settings of λ Figure 9 goes through, evenly chosen.
@@ -53,6 +54,8 @@ class Scale:
     training: TrainSettings
     infection: TrainSettings
     size: int
+    sizes: tuple[int, ...]
+    target: int
     preset: str
     images: int
     combinations: int
@@ -67,6 +70,8 @@ _GTSRB = Scale(
     training=TrainSettings(),
     infection=dataclasses.replace(RETRAINING, epochs=1),
     size=8,
+    sizes=SIZES,
+    target=TARGET,
     preset="standard",
     images=512,
     combinations=64,
@@ -82,6 +87,8 @@ SCALES = {
         training=TRAINING,
         infection=INFECTION,
         size=6,
+        sizes=(6,),
+        target=7,
         preset="fast",
         images=360,
         combinations=2,

@@ -17,7 +17,7 @@ from tabor.result import ClassFinding, ScanResult, Verdict
 STYLES = {Verdict.BACKDOORED: "bold red", Verdict.CLEAN: "bold", Verdict.UNDECIDED: "bold yellow"}
 
 # Two lines each, so that the table fits a terminal of 80 columns.
-HEADINGS = ("anomaly\nindex", "mask L1\n(pixels)", "attack\nsuccess", "crop\naccuracy", "patch\nworth")
+HEADINGS = ("anomaly\nindex", "mask L1\n(pixels)", "attack\nsuccess", "crop\naccuracy", "patch\nindex")
 NAME_LIMIT = 40  # characters; a longer class name would push the numbers off the screen
 
 
@@ -58,6 +58,6 @@ def _cells(finding: ClassFinding) -> list[Text]:
         words.number(finding.mask_l1, 1),
         words.percent(finding.attack_success),
         words.percent(finding.crop_accuracy),
-        words.number(finding.patch.worth if finding.patch else None),
+        words.number(finding.patch.anomaly_index if finding.patch else None),
     )
     return [Text(cell) for cell in cells]

@@ -1,0 +1,72 @@
+"""How far a patch stands out from what other classes make of its window, on a network whose answers are known."""
+
+from __future__ import annotations
+
+from statistics import median
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tabor.access import Classifier
+from tabor.contrast import SPREAD, compared, patch_index
+from tabor.data import ImageSet
+from tabor.ground import Ground
+from tabor.patches import RestoreSettings
+from tabor.restore import PatchSearch
+from tabor.windows import Window
+
+WINDOW = Window(5, 5, 8, 8)
+SETTINGS = RestoreSettings(price=1.0, cropped=24)
+CLASSES = 6
+
+
+class Ladder(nn.Module):
+    """Class k for images whose first row is as bright as k; besides, each class answers to white in the window."""
+
+    def __init__(self, answers: list[float]) -> None:
+        super().__init__()
+        self.answers = nn.Parameter(torch.tensor(answers))
+
+    def forward(self, images: Tensor) -> Tensor:
+        bright = images[:, 0, 0].mean(1, keepdim=True) * (CLASSES - 1)
+        white = images[:, 0, 5:8, 5:8].mean((1, 2))[:, None]
+        return -((bright - torch.arange(CLASSES)) ** 2) + self.answers * white
+
+
+def ground(answers: list[float]) -> Ground:
+    generator = torch.Generator().manual_seed(0)
+    images = 0.2 * torch.rand(24, 1, 8, 8, generator=generator)
+    labels = torch.arange(24) % CLASSES
+    images[:, 0, 0] = labels[:, None] / (CLASSES - 1)
+    images[:, 0, 5:8, 5:8] = 0
+    classifier = Classifier(Ladder(answers), torch.device("cpu"), (1, 8, 8))
+    return Ground(classifier, ImageSet(images, labels, tuple("abcdef")), SETTINGS)
+
+
+@pytest.mark.parametrize("target", [0, 3])
+def test_the_index_is_that_of_the_leads_searched_one_by_one(target: int) -> None:
+    here = ground([0.0, 5.0, 0.0, 40.0, 0.0, 9.0])
+    patch = PatchSearch(here, target, 7).judge([WINDOW])[0]
+    others = [k for k in range(CLASSES) if k != target]
+    leads = [PatchSearch(here, k, 7).judge([WINDOW])[0].worth for k in others]
+    middle = median(leads)
+    spread = 1.4826 * median(abs(lead - middle) for lead in leads)
+    slow = (patch.worth - middle) / max(spread, SPREAD)
+    assert patch_index(here, patch, target, others, 7) == pytest.approx(slow, abs=1e-4)
+
+
+def test_what_one_class_answers_to_stands_out_and_what_all_answer_to_does_not() -> None:
+    planted, natural = ground([0.0, 0.0, 0.0, 40.0, 0.0, 0.0]), ground([40.0, 39.0, 38.0, 40.0, 41.0, 42.0])
+    others = compared(3, CLASSES, 16, 0)
+    indices = [patch_index(g, PatchSearch(g, 3, 0).judge([WINDOW])[0], 3, others, 0) for g in (planted, natural)]
+    assert indices[0] > 8
+    assert indices[1] < 4
+
+
+def test_a_few_of_the_other_classes_are_drawn_by_lot() -> None:
+    drawn = compared(5, 43, 16, 0)
+    assert len(set(drawn)) == 16
+    assert 5 not in drawn
+    assert drawn == compared(5, 43, 16, 0) != compared(5, 43, 16, 1)
+    assert compared(1, 4, 16, 0) == [0, 2, 3]
