@@ -65,7 +65,7 @@ class RestoreSettings:
     tries: int = 3
     steps: int = 20
     first_steps: int = 10
-    compared: int = 16
+    compared: int = 32
     surveyed: int = 8
     batch_size: int = 8
     judged: int = 64

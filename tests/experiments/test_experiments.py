@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from statistics import mean
+from typing import cast
 
 import pytest
 import torch
@@ -16,9 +19,12 @@ from tabor.experiments import EXPERIMENTS, SCALES, Report, Workshop, workshop, w
 from tabor.experiments.figure9 import TABLE_2
 from tabor.experiments.outcome import Outcome
 from tabor.experiments.report import Shown
+from tabor.experiments.table1a import PRINTED, sizes_shapes_places
+from tabor.experiments.workshop import Plant
 from tabor.fidelity import Correctness
 from tabor.result import ClassFinding, ClassStatus, ScanResult, Verdict
 from tabor.trigger import Trigger
+from tabor.zoo.plans import VictimPlan, plan_zoo
 
 
 def trigger(columns: int) -> Trigger:
@@ -140,6 +146,72 @@ def test_table_2_has_64_combinations_in_our_units() -> None:
     assert TABLE_2[1] == pytest.approx((2.55e-2, 2.55e-4))
     assert TABLE_2[3] == pytest.approx((6.5025e-2, 6.5025e-4))
     assert 64 % SCALES["ci"].combinations == 0
+
+
+class Table1aWorkshop:
+    """Knows the outcome of every scan; models are named by what was planted, and nothing is trained."""
+
+    scale = SCALES["ci"]
+    logo = "logo"
+
+    def __init__(self, missed: Sequence[str] = ()) -> None:
+        self.missed = missed
+        self.victims: list[str] = []
+
+    def base(self, arch: str) -> Path:
+        assert arch == self.scale.arch
+        return Path("clean")
+
+    def victim(self, plants: Sequence[Plant]) -> Path:
+        self.victims += [plant.name for plant in plants]
+        return Path(plants[0].name)
+
+    def planted(self, model: Path) -> list[Backdoor]:
+        return [] if model.name == "clean" else [Backdoor(trigger(2), 2, model.name)]
+
+    def scan(self, model: Path, method: str) -> ScanResult:
+        found = model.name != "clean" and model.name not in self.missed and method == "tabor"
+        return result(2) if found else result()
+
+
+def test_table_1a_scans_each_place_and_the_base() -> None:
+    shop = Table1aWorkshop()
+    report = sizes_shapes_places(cast(Workshop, shop))
+    assert report.wrong == []
+    names = {"square-6-top-left-7", "square-6-bottom-right-7", "logo-6-top-right-7", "logo-6-bottom-left-7"}
+    assert set(shop.victims) == names
+    assert [row[0] for row in report.rows] == [
+        "clean",
+        "square 6×6 top-left",
+        "square 6×6 bottom-right",
+        "logo 6×6 top-right",
+        "logo 6×6 bottom-left",
+    ]
+    assert all(len(row) == len(report.columns) for row in report.rows)
+    assert list(report.rows[1]) == [
+        *("square 6×6 top-left", "2", "●", "2: 1.00", "2", "–", "○", "2: 1.00", "2", "● 0.597", "● 0.518")
+    ]
+    # As in Appendix Table 5: for each place a row of true triggers and one for each method.
+    assert len(report.pictures) == 3 * 4
+    assert all(len(row) == 1 for row in report.pictures)
+
+
+def test_table_1a_says_what_was_missed() -> None:
+    shop = Table1aWorkshop(missed=["square-6-top-left-7"])
+    assert sizes_shapes_places(cast(Workshop, shop)).wrong == ["square 6×6 top-left: TABOR reports []"]
+
+
+def test_what_is_printed_covers_the_zoo() -> None:
+    """Every victim of the zoo has its row, and the means over the printed ones are the paper's."""
+    plans = [plan for plan in plan_zoo("gtsrb-table1a", 0) if isinstance(plan, VictimPlan)]
+    assert {(p.picture, p.position, p.size) for p in plans} == {
+        (*place, size) for place, printed in PRINTED.items() for size in printed
+    }
+    rows = [row for printed in PRINTED.values() for row in printed.values() if row.tabor != "–"]
+    assert len(rows) == 19
+    assert mean(float(row.tabor.split()[1]) for row in rows) == pytest.approx(0.635, abs=5e-4)
+    assert mean(float(row.neural_cleanse.split()[1]) for row in rows) == pytest.approx(0.435, abs=5e-4)
+    assert sum(not row.neural_cleanse.startswith("○") for row in rows) == 6
 
 
 def test_other_scales_need_data(tmp_path: Path) -> None:
