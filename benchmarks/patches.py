@@ -24,6 +24,7 @@ from tabor.fidelity import fidelity
 from tabor.ground import Ground
 from tabor.models.safetensors_file import read_record
 from tabor.patches import RestoreSettings
+from tabor.scanning import COMPARED
 from tabor.suspects import restore_suspects
 from tabor.zoo import ZooEntry, load_zoo
 
@@ -45,6 +46,7 @@ def examine(entry: ZooEntry, data: str, limit: int, seed: int) -> dict[str, Any]
     model = load_model(entry.path)
     images = load_images(data, limit=limit, seed=seed)
     classifier = Classifier(model, torch.device("cpu"), images.shape)
+    classifier.hasten(images.images[:COMPARED])
     targets = list(range(classifier.num_classes))
     settings, halves = RestoreSettings(), images.halves(seed)
     suspects = restore_suspects(classifier, halves, targets, {}, settings, seed, lambda _: None)
