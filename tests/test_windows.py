@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -53,6 +54,20 @@ def test_sliding_windows_cover_the_image(height: int, width: int) -> None:
 @pytest.mark.parametrize("classes", [2, 10, 43, 1000])
 def test_the_threshold_has_the_chance_asked_for(classes: int) -> None:
     assert LAW.p_value(LAW.threshold(0.01, classes), classes) == pytest.approx(0.01)
+
+
+def test_a_value_that_few_models_have_is_rarer_still() -> None:
+    rare = replace(LAW, share=0.1)
+    assert rare.p_value(2.5, 43) == pytest.approx(0.1 * LAW.p_value(2.5, 43))
+    assert rare.threshold(0.01, 43) == pytest.approx(LAW.threshold(0.1, 43))
+    assert rare.threshold(0.2, 43) == 0.0
+    assert rare.probability(2.5, 43) == LAW.probability(2.5, 43)
+
+
+@pytest.mark.parametrize("share", [0.0, -0.1, 1.1])
+def test_a_share_is_positive_and_at_most_1(share: float) -> None:
+    with pytest.raises(SettingError, match="a null distribution needs"):
+        replace(LAW, share=share)
 
 
 def test_the_largest_of_more_classes_is_larger() -> None:

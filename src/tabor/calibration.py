@@ -31,9 +31,11 @@ class Null:
         planted: values of planted backdoors are taken to lie anywhere between 0 and this: nothing is known of the
             attacker.
         source: on what it was fitted, in words.
+        share: the share of clean models that have such a value at all, in (0, 1].
 
     Raises:
-        SettingError: the scale, the class count or the range of planted values is not positive.
+        SettingError: the scale, the class count, the range of planted values or the share is not positive, or the
+            share is above 1.
     """
 
     location: float
@@ -41,25 +43,31 @@ class Null:
     classes: int
     planted: float
     source: str
+    share: float = 1.0
 
     def __post_init__(self) -> None:
         positive = 0 < self.scale < math.inf and 0 < self.planted < math.inf and self.classes >= 1
-        if not positive or not math.isfinite(self.location):
+        if not positive or not math.isfinite(self.location) or not 0 < self.share <= 1:
             raise SettingError(f"a null distribution needs positive numbers, got {self}")
 
     def p_value(self, value: float, classes: int) -> float:
         """Returns the chance that a clean model of that many classes reaches this value."""
-        return float(gumbel_r.sf(value, self._location(classes), self.scale))
+        return self.share * float(gumbel_r.sf(value, self._location(classes), self.scale))
 
     def threshold(self, false_alarm_rate: float, classes: int) -> float:
-        """Returns the value that a clean model of that many classes exceeds with that chance."""
-        return float(gumbel_r.isf(false_alarm_rate, self._location(classes), self.scale))
+        """Returns the value that a clean model of that many classes exceeds with that chance.
+
+        Not below 0, from where on planted values lie, even where fewer clean models than that have a value at all.
+        """
+        rate = min(false_alarm_rate / self.share, 1.0)
+        return max(0.0, float(gumbel_r.isf(rate, self._location(classes), self.scale)))
 
     def probability(self, value: float, classes: int) -> float:
         """Returns the chance that the model is backdoored, if half of all models are (Bayes' rule), in [0.01, 0.99].
 
         The largest value of a backdoored model is taken to lie anywhere between 0 and `planted`; that of a clean one
-        follows this law.  Below the law's mode nothing speaks more for a backdoor than at the mode.
+        follows this law.  Below the law's mode nothing speaks more for a backdoor than at the mode; and that there is a
+        value at all speaks for none, as it depends on the data more than on backdoors.
         """
         location = self._location(classes)
         clean = gumbel_r.logpdf(max(value, location), location, self.scale)
