@@ -32,8 +32,8 @@ PATCHES = Null(
     source="patches: 4 clean classifiers of GTSRB, three networks (docs/results/contrast.md)",
     share=0.26,
 )
-"""The law of the largest index of a clean model's patches, whether they say something or not.  In none of ten models did
-one say anything; were more than 0.26 of all models otherwise, that would have had a chance of less than 0.05."""
+"""The law of the largest index of a clean model's patches, whether they say something or not.  In none of ten models
+did one say anything; were more than 0.26 of all models otherwise, that would have had a chance of less than 0.05."""
 
 SMALLEST_MASK = 0.01
 """In pixels; keeps the logarithms of an empty mask and of a constant one finite."""
