@@ -16,7 +16,7 @@ from tabor.evidence import measure
 from tabor.ground import CLEAR, Ground, leads
 from tabor.patches import Patch, RestoreSettings
 from tabor.restore import PatchSearch, survey
-from tabor.suspects import Suspect, restore_suspects
+from tabor.suspects import Suspect, is_common, restore_suspects
 from tabor.windows import Window
 
 WINDOW = Window(8, 8, 12, 12)
@@ -202,3 +202,21 @@ def test_a_far_weaker_patch_in_the_same_place_is_a_shadow(monkeypatch: pytest.Mo
     assert {target: s.shadow_of for target, s in suspects.items()} == {0: 1, 1: None, 2: None}
     assert suspects[0].anomaly_index is None
     assert suspects[1].anomaly_index is not None
+
+
+@pytest.mark.parametrize(
+    ("telling", "silent", "worth", "index"),
+    [
+        pytest.param(3, 2, 0.9, None, id="most have one"),
+        pytest.param(3, 2, 1.1, 9.0, id="worth more than a real image"),
+        pytest.param(3, 3, 0.9, 9.0, id="half have one"),
+        pytest.param(2, 0, 0.9, 9.0, id="too few to say"),
+    ],
+)
+def test_what_most_classes_have_is_natural(telling: int, silent: int, worth: float, index: float | None) -> None:
+    patch = Patch(WINDOW, torch.ones(1, 3, 3), worth)
+    classifier = Classifier(Planted(), torch.device("cpu"), (1, 12, 12))
+    evidence = measure(classifier, patch.trigger(12, 12), 2, images())
+    one = Suspect(patch, evidence, in_sight=True, index=9.0)
+    common = is_common([one] * telling + [replace(one, in_sight=False)] * silent)
+    assert replace(one, common=common).anomaly_index == index

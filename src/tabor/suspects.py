@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tabor.access import Classifier
@@ -19,6 +19,13 @@ SURVEY_SHARE = 0.2
 SHADOW = 0.5
 """A patch worth less than this share of one that it overlaps is taken for a part of that one."""
 
+COMMON = 3
+"""Where so many of the classes looked at, and more than half of them, have a patch that says something, such patches
+are natural to the model: what is in one place may tell the class.  Only one worth more than a real image counts there."""
+
+REAL_IMAGE = 1.0
+"""Worth of a patch that convinces as much as a real image of its class."""
+
 
 @dataclass(frozen=True)
 class Suspect:
@@ -33,6 +40,7 @@ class Suspect:
             patch says nothing.
         shadow_of: the class whose far stronger patch lies in the same place, if there is one: what was planted for
             that class moves images to others too.
+        common: whether most of the classes that were looked at have a patch that says something.
     """
 
     patch: Patch
@@ -40,6 +48,7 @@ class Suspect:
     in_sight: bool
     index: float | None = None
     shadow_of: int | None = None
+    common: bool = False
 
     @property
     def attack_success(self) -> float:
@@ -63,8 +72,9 @@ class Suspect:
 
     @property
     def anomaly_index(self) -> float | None:
-        """How far it stands out; None where it says nothing or is a shadow."""
-        return self.index if self.tells and self.shadow_of is None else None
+        """How far it stands out; None where it says nothing, is a shadow, or is natural to the model."""
+        natural = self.common and self.patch.worth <= REAL_IMAGE
+        return self.index if self.tells and self.shadow_of is None and not natural else None
 
 
 def restore_suspects(
@@ -110,7 +120,15 @@ def restore_suspects(
                 suspect = replace(suspect, index=patch_index(ground, patch, target, others, seed))
             suspects[target] = suspect
         on_step(SURVEY_SHARE + (1 - SURVEY_SHARE) * (close.index(target) + 1) / len(close))
-    return {target: replace(suspect, shadow_of=_caster(target, suspects)) for target, suspect in suspects.items()}
+    suspects = {target: replace(suspect, shadow_of=_caster(target, suspects)) for target, suspect in suspects.items()}
+    common = is_common(suspects.values())
+    return {target: replace(suspect, common=common) for target, suspect in suspects.items()}
+
+
+def is_common(suspects: Collection[Suspect]) -> bool:
+    """Whether patches that say something are natural to the model, as most of the classes looked at have one."""
+    telling = sum(suspect.anomaly_index is not None for suspect in suspects)
+    return telling >= COMMON and 2 * telling > len(suspects)
 
 
 def _caster(target: int, suspects: Mapping[int, Suspect]) -> int | None:
