@@ -21,7 +21,7 @@ SHADOW = 0.5
 
 COMMON = 3
 """Where so many of the classes looked at, and more than half of them, have a patch that says something, such patches
-are natural to the model: what is in one place may tell the class.  Only one worth more than a real image counts there."""
+are natural to the model: what is in one place may tell the class.  Only one worth more than a real image counts."""
 
 REAL_IMAGE = 1.0
 """Worth of a patch that convinces as much as a real image of its class."""

@@ -81,7 +81,7 @@ def test_0_patched(files: Files, out: Path, capsys: Capture) -> None:
     assert outcome["file"] == str(out)
     (planted,) = outcome["planted"]
     assert planted["attack_success"]["before"] > 0.95
-    assert planted["attack_success"]["after"] < 0.2  # 0.09 on one machine, less on another
+    assert planted["attack_success"]["after"] < 0.05
     assert outcome["clean_accuracy"]["after"] >= outcome["clean_accuracy"]["before"] - 0.02
     assert load_model(out).record["patched"] == {
         "source": files.model.name,
