@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from tabor.errors import SettingError
 from tabor.patches import Patch, RestoreSettings, paint, plain_colours
@@ -43,6 +44,19 @@ def test_between_two_colours_it_shades() -> None:
     assert row[-1] == 1
     # Colours sit in the middle of their half of the window, at 1.5 and 5.5 pixels.
     assert row[3] == pytest.approx((3 - 1.5) / 4)
+
+
+def test_shading_is_that_of_one_window_at_a_time() -> None:
+    windows = [Window(0, 1, 3, 9), Window(2, 0, 10, 5), Window(7, 7, 8, 8), Window(0, 0, 10, 12)]
+    colours = torch.rand(4, 3, 3, 3, generator=torch.Generator().manual_seed(0))
+    masks, patterns = paint(windows, colours, 10, 12)
+    for window, own, mask, pattern in zip(windows, colours, masks, patterns, strict=True):
+        slow = torch.zeros(3, 10, 12)
+        size = (window.height, window.width)
+        inside = F.interpolate(own[None], size, mode="bilinear", align_corners=False)[0]
+        slow[:, window.top : window.bottom, window.left : window.right] = inside
+        assert torch.equal(mask, window.mask(10, 12))
+        assert torch.allclose(pattern, slow, atol=1e-6)
 
 
 def test_gradients_flow_to_the_colours() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -113,13 +114,22 @@ def paint(windows: Sequence[Window], colours: Tensor, height: int, width: int) -
 
     Gradients flow to the colours.
     """
-    masks = torch.stack([window.mask(height, width) for window in windows]).to(colours.device)
-    patterns = []
-    for window, own in zip(windows, colours, strict=True):
-        inside = F.interpolate(own[None], (window.height, window.width), mode="bilinear", align_corners=False)[0]
-        around = (window.left, width - window.right, window.top, height - window.bottom)
-        patterns.append(F.pad(inside, around))
-    return masks, torch.stack(patterns)
+    grid = colours.shape[2]
+    down = torch.stack([_shares(w.top, w.bottom, height, grid) for w in windows]).to(colours.device)
+    across = torch.stack([_shares(w.left, w.right, width, grid) for w in windows]).to(colours.device)
+    # Shading is bilinear, so what each row and each column has of each colour tells all, and two products do it.
+    masks = (down.sum(2)[:, None, :, None] * across.sum(2)[:, None, None, :]).round()
+    return masks, down[:, None] @ colours @ across.mT[:, None]
+
+
+@functools.lru_cache(maxsize=4096)
+def _shares(start: int, end: int, length: int, grid: int) -> Tensor:
+    """What each pixel of a line has of each of so many colours spread from start to end, shape (length, grid).
+
+    Rows sum to 1 inside and to 0 outside.
+    """
+    inside = F.interpolate(torch.eye(grid)[None], end - start, mode="linear", align_corners=False)[0].T
+    return F.pad(inside, (0, 0, start, length - end))
 
 
 def plain_colours(channels: int) -> Tensor:
