@@ -345,6 +345,10 @@ BAD_INPUT: dict[str, tuple[BadInput, str]] = {
     "unknown split": (lambda f, t: scan(f.clean, f.data, "--split", "test"), 'no split "test"'),
     "unwritable out": (lambda f, t: scan(f.clean, f.data, "--out", _below_a_file(t)), "cannot write"),
     "unknown device": (lambda f, t: scan(f.clean, f.data, "--device", "toaster"), "cannot use the device toaster"),
+    "unknown device to train on": (
+        lambda f, t: ["train", "--data", "digits", "--out", f"{t}/m.safetensors", "--device", "toaster"],
+        "cannot use the device toaster",
+    ),
     "report of no run": (lambda f, t: ["report", _empty(t)], "holds no finished run"),
     "train unwritable": (
         lambda f, t: [

@@ -155,6 +155,12 @@ def test_training_and_test_images_must_agree(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_device_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match="cannot use the device toaster"):
+        train_classifier("tabor:digits4", toy_set(), toy_set(), tmp_path / "m.safetensors", QUICK, 0, device="toaster")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_nothing_is_written_when_it_cannot_be(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     quickest = TrainSettings(epochs=1)

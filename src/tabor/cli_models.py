@@ -27,6 +27,7 @@ def train(
     size: options.Size = None,
     epochs: options.Epochs = None,
     seed: options.Seed = 0,
+    device: options.Device = "auto",
     skip_bad_images: options.SkipBad = False,
     json_only: options.Json = False,
 ) -> None:
@@ -39,7 +40,7 @@ def train(
 
     settings = TrainSettings() if epochs is None else TrainSettings(epochs=epochs)
     images, test = (load_images(data, size=size, split=s, skip_bad=skip_bad_images) for s in (split, test_split))
-    record = train_classifier(arch, images, test, out, settings, seed, on_epoch=_tell_epoch)
+    record = train_classifier(arch, images, test, out, settings, seed, _tell_epoch, device)
     _show_record(out, record, json_only)
 
 
@@ -60,6 +61,7 @@ def badnet(
     test_split: options.TestSplit = "test",
     epochs: options.Epochs = None,
     seed: options.Seed = 0,
+    device: options.Device = "auto",
     skip_bad_images: options.SkipBad = False,
     json_only: options.Json = False,
 ) -> None:
@@ -87,7 +89,9 @@ def badnet(
         load_images(data, size=shape.size, split=name, skip_bad=skip_bad_images, grey=shape.channels == 1)
         for name in (split, test_split)
     )
-    record = infect_classifier(classifier, images, test, backdoors, out, fraction, settings, seed, _tell_epoch)
+    record = infect_classifier(
+        classifier, images, test, backdoors, out, fraction, settings, seed, _tell_epoch, device=device
+    )
     _show_record(out, record, json_only)
 
 
@@ -136,6 +140,7 @@ def build(
     picture: Annotated[str | None, typer.Option("--picture", help="The picture of the victims with a logo.")] = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first that many models.")] = None,
     seed: options.Seed = 0,
+    device: options.Device = "auto",
 ) -> None:
     """Train every model of a zoo, one after another; a build that was cut off goes on."""
     from tabor.data import load_images
@@ -151,7 +156,7 @@ def build(
         short = "" if entry.accepted else "  (falls short)"
         log(f"{len(done)}/{planned} {entry.name}: clean accuracy {entry.clean_accuracy:.4f}{success}{short}")
 
-    build_zoo(name, images, test, out, picture=picture, seed=seed, limit=limit, on_model=tell)
+    build_zoo(name, images, test, out, picture=picture, seed=seed, limit=limit, device=device, on_model=tell)
     show(Text(f"wrote {len(done)} models to {one_line(out)}, {sum(e.accepted for e in done)} of them as wanted"))
 
 

@@ -82,7 +82,7 @@ def scan(
     _check_size(model, images)
     classifier = _reach(model, images, device, precision, memory)
     targets = _check_classes(classes, classifier.num_classes)
-    search, confirm = (_on(half, classifier.device) for half in images.halves(seed))
+    search, confirm = (half.to(classifier.device) for half in images.halves(seed))
     chosen, chosen_solver = choose(method if isinstance(method, str) else "tabor", preset, len(search))
     chosen = chosen if isinstance(method, str) else method
     settings = solver or chosen_solver
@@ -182,7 +182,3 @@ def _check_classes(classes: Sequence[int] | None, num_classes: int) -> list[int]
     if wrong or not targets:
         raise SettingError(f"class {wrong[0] if wrong else '(none)'} cannot be scanned; give 0 to {num_classes - 1}")
     return targets
-
-
-def _on(images: ImageSet, device: torch.device) -> ImageSet:
-    return dataclasses.replace(images, images=images.images.to(device), labels=images.labels.to(device))

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tabor.access import choose_device
 from tabor.data import ImageSet
 from tabor.errors import DataError, SettingError
 from tabor.models.build import Architecture, initialise
@@ -56,7 +57,7 @@ def fit(
     """Trains the model in place.
 
     Args:
-        model: takes images (N, C, H, W) and returns logits.
+        model: takes images (N, C, H, W) and returns logits; on the images' device.
         images: float32 in [0, 1], shape (N, C, H, W).
         labels: int64, shape (N,).
         settings: how.
@@ -72,12 +73,12 @@ def fit(
     )
     cycle = torch.optim.lr_scheduler.OneCycleLR(optimiser, settings.learning_rate, total_steps=settings.epochs * steps)
     # Dropout draws from the global generator; fork_rng gives the caller's state back.
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[images.device] if images.device.type == "cuda" else []):
         torch.manual_seed(seed)
         for epoch in range(1, settings.epochs + 1):
             model.train()
             order = torch.randperm(len(images), generator=generator)
-            total = 0.0
+            total = torch.zeros((), device=images.device)
             for index in order[: steps * batch].split(batch):
                 batch_images = images[index].contiguous(memory_format=torch.channels_last)
                 if settings.augment:
@@ -87,9 +88,9 @@ def fit(
                 loss.backward()
                 optimiser.step()
                 cycle.step()
-                total += loss.item()
+                total += loss.detach()
             if on_epoch is not None:
-                on_epoch(epoch, total / steps)
+                on_epoch(epoch, float(total) / steps)
     model.eval()
 
 
@@ -125,6 +126,7 @@ def train_classifier(
     settings: TrainSettings,
     seed: int,
     on_epoch: Callable[[int, float], None] | None = None,
+    device: str = "auto",
 ) -> dict[str, Any]:
     """Trains a network from random weights and writes it.
 
@@ -138,6 +140,7 @@ def train_classifier(
         settings: the training.
         seed: of the weights and every other random draw.
         on_epoch: called after each epoch with its number and mean loss.
+        device: "auto", "cpu", "cuda", …; the random draws are the same on each, the rounding is not.
 
     Returns:
         The record that the file carries: `clean_accuracy`, `training` and `data`.
@@ -145,6 +148,7 @@ def train_classifier(
     Raises:
         ModelError: the architecture is unknown.
         DataError: training and test images disagree.
+        SettingError: there is no such device.
         TaborError: the file cannot be written.
     """
     channels, height, width = train.images.shape[1:]
@@ -156,7 +160,9 @@ def train_classifier(
         name=arch, num_classes=num_classes, channels=channels, size=(height, width), mean=half, std=half
     )
     network = initialise(architecture, seed)
-    model = prepared(network, architecture)
+    where = choose_device(device)
+    train, test = train.to(where), test.to(where)
+    model = prepared(network, architecture).to(where)
     fit(model, train.images, train.labels, settings, seed, on_epoch)
     record = {
         "clean_accuracy": accuracy(model, test.images, test.labels),

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tabor.access import choose_device
 from tabor.attacks.poison import WHITE, make_trigger, poison
 from tabor.data import ImageSet
 from tabor.errors import SettingError
@@ -49,7 +50,7 @@ def infect(
     """Plants the backdoors into a trained model, in place.
 
     Args:
-        model: a clean classifier that takes images in [0, 1].
+        model: a clean classifier that takes images in [0, 1]; on the images' device.
         train: the images it was trained on.
         backdoors: what to plant, at least one.
         fraction: poisoned copies for each backdoor, as a share of the training images.
@@ -78,8 +79,8 @@ def attack_success(model: nn.Module, images: Tensor, labels: Tensor, backdoor: B
     others = labels != backdoor.target
     if not bool(others.any()):
         raise SettingError(f"all images are of class {backdoor.target} already, attack success cannot be measured")
-    stamped = backdoor.trigger.stamp(images[others])
-    return accuracy(model, stamped, torch.full((len(stamped),), backdoor.target))
+    stamped = backdoor.trigger.to(images.device).stamp(images[others])
+    return accuracy(model, stamped, torch.full((len(stamped),), backdoor.target, device=labels.device))
 
 
 def plan_backdoors(
@@ -126,6 +127,7 @@ def infect_classifier(
     *,
     rounds: int = 1,
     enough: float = 1.0,
+    device: str = "auto",
 ) -> dict[str, Any]:
     """Infects a model, measures it on test images, and writes it with its true triggers.
 
@@ -137,9 +139,11 @@ def infect_classifier(
         and pattern), `base_accuracy`, `training` and `data`.
 
     Raises:
-        SettingError: see `infect`.
+        SettingError: see `infect`; or there is no such device.
         TaborError: the file cannot be written.
     """
+    where = choose_device(device)
+    model, train, test = model.to(where), train.to(where), test.to(where)
     base_accuracy = accuracy(model, test.images, test.labels)
     done, before = 0, 0.0
     success: list[float] = []

@@ -12,7 +12,7 @@ from torchvision.transforms.functional import pil_to_tensor
 
 from tabor.errors import DataError, SettingError, one_line
 from tabor.position import Position
-from tabor.trigger import Trigger, stamp
+from tabor.trigger import Trigger
 
 SQUARE = "square"
 WHITE = (1.0,)
@@ -97,4 +97,5 @@ def poison(
         raise SettingError(f"all images are of class {target} already, there is nothing to poison")
     count = min(len(others), max(1, round(fraction * len(images))))
     drawn = others[torch.randperm(len(others), generator=generator)[:count]]
-    return stamp(images[drawn], trigger.mask, trigger.pattern), torch.full((count,), target)
+    stamped = trigger.to(images.device).stamp(images[drawn])
+    return stamped, torch.full((count,), target, device=labels.device)

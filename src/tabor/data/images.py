@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -64,6 +64,10 @@ class ImageSet:
     def select(self, index: Tensor) -> ImageSet:
         """Returns the images at the given positions (int64, shape (n,))."""
         return ImageSet(self.images[index], self.labels[index], self.class_names, self.source)
+
+    def to(self, device: torch.device) -> ImageSet:
+        """Returns the images on another device."""
+        return replace(self, images=self.images.to(device), labels=self.labels.to(device))
 
     def class_name(self, index: int) -> str:
         """Returns a class's name, or its index as text where the data does not name it."""

@@ -122,7 +122,7 @@ class Workshop:
         work: folder for models and scans.
         data: clean images with the splits "train" and "test"; not needed where the scale's data are the digits.
         picture: the file that stands for the logo; a square takes its place where there is none.
-        device: of the scans.
+        device: of the training and the scans.
         seed: of every random draw.
         tell: takes a line for the person who watches.
 
@@ -168,7 +168,7 @@ class Workshop:
         path = self._file(f"{arch.partition(':')[2]}-{self.seed}")
         if not path.exists():
             self._tell(f"training {path.stem}")
-            train_classifier(arch, self.train, self.test, path, self.scale.training, self.seed)
+            train_classifier(arch, self.train, self.test, path, self.scale.training, self.seed, device=self._device)
         return path
 
     def victim(self, plants: Sequence[Plant], arch: str | None = None) -> Path:
@@ -189,6 +189,7 @@ class Workshop:
                 self.seed,
                 rounds=MOST_ROUNDS,
                 enough=ENOUGH_SUCCESS,
+                device=self._device,
             )
         return path
 

@@ -142,7 +142,7 @@ def patch(
     settings = settings or UnlearningSettings()
     patched = _own_copy(model, where)
     stamped = [replace(b, trigger=b.trigger.to(where)) for b in restored]
-    unlearn(patched, stamped, _on(used, where), settings, seed)
+    unlearn(patched, stamped, used.to(where), settings, seed)
     accuracy_after, success_after = _measured(Classifier(patched, where, images.shape), held_out, watched)
     effects = [Effect(b, Change(*s)) for b, *s in zip(watched, success, success_after, strict=True)]
     return PatchOutcome(
@@ -251,10 +251,6 @@ def _own_copy(model: nn.Module, device: torch.device) -> nn.Module:
     if isinstance(patched, LoadedModel):
         patched.sha256 = None
     return patched
-
-
-def _on(images: ImageSet, device: torch.device) -> ImageSet:
-    return ImageSet(images.images.to(device), images.labels.to(device), images.class_names, images.source)
 
 
 def _home(model: nn.Module) -> torch.device:

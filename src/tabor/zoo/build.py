@@ -56,6 +56,7 @@ def build_zoo(
     picture: str | None = None,
     seed: int = 0,
     limit: int | None = None,
+    device: str = "auto",
     on_model: Callable[[ZooEntry], None] | None = None,
 ) -> list[ZooEntry]:
     """Trains what is missing of a zoo and writes `zoo.json` beside the models.
@@ -68,13 +69,14 @@ def build_zoo(
         picture: the file that stands for the logo.
         seed: of the whole zoo.
         limit: only the first that many models.
+        device: to train on, "auto", "cpu", "cuda", …
         on_model: called with each model as soon as it is there.
 
     Returns:
         The models, in the order of the plan.
 
     Raises:
-        SettingError: there is no such zoo, or it needs a picture and none is given.
+        SettingError: there is no such zoo or device, or it needs a picture and none is given.
         DataError: the images do not fit, or the picture cannot be read.
         TaborError: a file cannot be written.
     """
@@ -85,7 +87,7 @@ def build_zoo(
     for plan in plans:
         path = out / f"{plan.name}.safetensors"
         if not path.exists():
-            _make(plan, train, test, path, picture)
+            _make(plan, train, test, path, picture, device)
         entries.append(_entry(path))
         if on_model is not None:
             on_model(entries[-1])
@@ -93,9 +95,9 @@ def build_zoo(
     return entries
 
 
-def _make(plan: Plan, train: ImageSet, test: ImageSet, path: Path, picture: str | None) -> None:
+def _make(plan: Plan, train: ImageSet, test: ImageSet, path: Path, picture: str | None, device: str) -> None:
     if isinstance(plan, CleanPlan):
-        train_classifier(plan.arch, train, test, path, TrainSettings(epochs=plan.epochs), plan.seed)
+        train_classifier(plan.arch, train, test, path, TrainSettings(epochs=plan.epochs), plan.seed, device=device)
         return
     model = load_model(path.with_name(f"{plan.base.name}.safetensors"))
     backdoors = plan_backdoors(
@@ -119,6 +121,7 @@ def _make(plan: Plan, train: ImageSet, test: ImageSet, path: Path, picture: str 
         plan.seed,
         rounds=MOST_ROUNDS,
         enough=ENOUGH_SUCCESS,
+        device=device,
     )
 
 
