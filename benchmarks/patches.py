@@ -19,9 +19,7 @@ import torch
 from tabor import load_images, load_model
 from tabor.access import Classifier
 from tabor.attacks.badnet import true_backdoors
-from tabor.contrast import compared, patch_index
 from tabor.fidelity import fidelity
-from tabor.ground import Ground
 from tabor.models.safetensors_file import read_record
 from tabor.patches import RestoreSettings
 from tabor.scanning import COMPARED
@@ -50,18 +48,16 @@ def examine(entry: ZooEntry, data: str, limit: int, seed: int) -> dict[str, Any]
     targets = list(range(classifier.num_classes))
     settings, halves = RestoreSettings(), images.halves(seed)
     suspects = restore_suspects(classifier, halves, targets, {}, settings, seed, lambda _: None)
-    ground = Ground(classifier, halves[0], settings)
     planted = {b.target: b.trigger.mask for b in true_backdoors(read_record(entry.path))}
     height, width = images.shape[1:]
     found = []
     for target, suspect in suspects.items():
         window = suspect.patch.window
-        others = compared(target, classifier.num_classes, settings.compared, seed)
         seen = {
             "target": target,
             "window": [window.top, window.left, window.bottom, window.right],
             "worth": suspect.patch.worth,
-            "index": patch_index(ground, suspect.patch, target, others, seed),
+            "index": suspect.index,
             "attack_success": suspect.attack_success,
             "crop_accuracy": suspect.crop_accuracy,
             "in_sight": suspect.in_sight,
@@ -78,11 +74,11 @@ def examine(entry: ZooEntry, data: str, limit: int, seed: int) -> dict[str, Any]
 def line(row: dict[str, Any]) -> str:
     """Returns one model's figures as text."""
     told = []
-    for p in sorted(row["patches"], key=lambda p: -p["index"]):
+    for p in sorted(row["patches"], key=lambda p: -(p["index"] or 0.0)):
         star, silent = "*" * (p["target"] in row["planted"]), " (says nothing)" * (not p["tells"])
         f1 = f", F1 {p['f1']:.2f}" if "f1" in p else ""
         success = f"attack success {p['attack_success']:.2f}, crop accuracy {p['crop_accuracy']:.2f}"
-        told.append(f"{star}{p['target']}: {p['index']:.1f}{silent}, worth {p['worth']:.2f}, {success}{f1}")
+        told.append(f"{star}{p['target']}: {p['index'] or 0.0:.1f}{silent}, worth {p['worth']:.2f}, {success}{f1}")
     return f"{row['model']}: {'; '.join(told)}; {row['seconds']:.0f} s"
 
 

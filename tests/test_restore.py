@@ -16,7 +16,7 @@ from tabor.evidence import measure
 from tabor.ground import CLEAR, Ground, leads
 from tabor.patches import Patch, RestoreSettings
 from tabor.restore import PatchSearch, survey
-from tabor.suspects import Suspect, is_common, restore_suspects
+from tabor.suspects import Suspect, caster, is_common, restore_suspects
 from tabor.windows import Window
 
 WINDOW = Window(8, 8, 12, 12)
@@ -140,6 +140,28 @@ def test_a_window_is_worth_the_same_whatever_was_looked_at_before() -> None:
     assert among.worth == pytest.approx(alone.worth)
 
 
+def test_of_windows_that_are_as_good_the_one_nearest_to_a_corner_is_taken() -> None:
+    search = PatchSearch(ground(), 2, 0)
+
+    def known(*worths: float) -> Window:
+        corners = [Window(5, 5, 8, 8), Window(2, 2, 5, 5), Window(0, 1, 3, 4), Window(0, 0, 3, 3)]
+        search._known = {w: Patch(w, torch.ones(1, 3, 3), worth) for w, worth in zip(corners, worths, strict=True)}
+        return search.placed().window
+
+    assert known(2.0, 1.5, 1.6, 1.6) == Window(5, 5, 8, 8)
+    assert known(2.0, 1.8, 1.6, 1.6) == Window(2, 2, 5, 5)
+    assert known(2.0, 1.8, 1.9, 1.6) == Window(0, 1, 3, 4)
+    assert known(-1.0, -1.1, -1.1, -1.1) == Window(5, 5, 8, 8)
+
+
+def test_what_is_placed_is_worth_what_the_network_itself_says() -> None:
+    here = ground()
+    search = PatchSearch(here, 2, 0)
+    search.best([Window(0, 0, 4, 4)])
+    placed = search.placed()
+    assert placed.worth == here.worth(placed, 2, search.images[: SETTINGS.judged])
+
+
 def test_there_is_no_closer_search_where_nothing_is_worth_its_cost(monkeypatch: pytest.MonkeyPatch) -> None:
     search, rounds = PatchSearch(ground(), 2, 0), list[float]()
 
@@ -184,24 +206,45 @@ def test_a_patch_over_the_object_says_nothing() -> None:
     assert evidence.works
     assert Suspect(patch, evidence, in_sight=True, index=9.0).anomaly_index == 9.0
     assert Suspect(patch, evidence, in_sight=False, index=9.0).anomaly_index is None
-    worthless = replace(patch, worth=0.0)
-    assert Suspect(worthless, evidence, in_sight=True, index=9.0).anomaly_index is None
 
 
-def test_a_far_weaker_patch_in_the_same_place_is_a_shadow(monkeypatch: pytest.MonkeyPatch) -> None:
-    worths = {0: (3.0, WINDOW), 1: (7.0, Window(8, 8, 11, 11)), 2: (3.0, Window(0, 4, 3, 7))}
-
-    def pretend(search: PatchSearch, starts: object) -> Patch:
-        worth, window = worths[search.target]
-        return Patch(window, torch.ones(1, 3, 3), worth)
-
-    monkeypatch.setattr(PatchSearch, "best", pretend)
-    monkeypatch.setattr(Suspect, "works", True)
+def test_a_patch_that_costs_far_more_than_it_convinces_says_nothing() -> None:
+    patch = Patch(WINDOW, torch.ones(1, 3, 3), -0.4)
     classifier = Classifier(Planted(), torch.device("cpu"), (1, 12, 12))
-    suspects = restore_suspects(classifier, images().halves(0), [0, 1, 2], {}, SETTINGS, 0, lambda _: None)
-    assert {target: s.shadow_of for target, s in suspects.items()} == {0: 1, 1: None, 2: None}
-    assert suspects[0].anomaly_index is None
-    assert suspects[1].anomaly_index is not None
+    evidence = measure(classifier, patch.trigger(12, 12), 2, images())
+    assert Suspect(patch, evidence, in_sight=True, index=9.0).anomaly_index == 9.0
+    assert Suspect(replace(patch, worth=-0.6), evidence, in_sight=True, index=9.0).anomaly_index is None
+
+
+ELSEWHERE = Window(0, 4, 3, 7)
+
+
+@pytest.mark.parametrize(
+    ("own", "other", "shadow"),
+    [
+        pytest.param((3.0, 9.0, WINDOW), (4.0, 9.0, WINDOW), True, id="weaker in the same place"),
+        pytest.param((3.5, 9.0, WINDOW), (4.0, 9.0, WINDOW), False, id="nearly as strong in the same place"),
+        pytest.param((3.0, 9.0, WINDOW), (4.0, 9.0, ELSEWHERE), False, id="weaker elsewhere"),
+        pytest.param((1.9, 5.0, WINDOW), (4.0, 9.0, ELSEWHERE), True, id="far weaker elsewhere"),
+        pytest.param((1.9, 6.0, WINDOW), (4.0, 9.0, ELSEWHERE), False, id="far weaker elsewhere but for its index"),
+        pytest.param((2.1, 5.0, WINDOW), (4.0, 9.0, ELSEWHERE), False, id="far weaker elsewhere but for its worth"),
+        pytest.param((-1.0, None, WINDOW), (4.0, 9.0, ELSEWHERE), False, id="its index was not measured"),
+        pytest.param((-2.0, 5.0, WINDOW), (-1.0, 9.0, WINDOW), False, id="neither is worth anything"),
+    ],
+)
+def test_a_weaker_patch_is_a_part_or_an_effect_of_another(
+    own: tuple[float, float | None, Window], other: tuple[float, float | None, Window], shadow: bool
+) -> None:
+    classifier = Classifier(Planted(), torch.device("cpu"), (1, 12, 12))
+    suspects = {}
+    for target, (worth, index, window) in {4: own, 7: other}.items():
+        patch = Patch(window, torch.ones(1, 3, 3), worth)
+        evidence = measure(classifier, Patch(WINDOW, torch.ones(1, 3, 3), 1.0).trigger(12, 12), 2, images())
+        suspects[target] = Suspect(patch, evidence, in_sight=True, index=index)
+    assert caster(4, suspects) == (7 if shadow else None)
+    assert caster(7, suspects) is None
+    assert caster(4, suspects | {7: replace(suspects[7], in_sight=False)}) is None
+    assert replace(suspects[4], shadow_of=7).anomaly_index is None
 
 
 @pytest.mark.parametrize(

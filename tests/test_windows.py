@@ -94,3 +94,16 @@ def test_the_fit_finds_the_law() -> None:
 def test_too_few_models_to_fit(largest: list[float]) -> None:
     with pytest.raises(SettingError, match="at least 3 clean models"):
         fit_null(largest, 43, 8.0, "none")
+
+
+@pytest.mark.parametrize(
+    ("window", "inset"),
+    [
+        pytest.param(Window(0, 0, 3, 3), 0, id="in a corner"),
+        pytest.param(Window(7, 9, 10, 12), 0, id="in the opposite one"),
+        pytest.param(Window(0, 4, 3, 8), 4, id="at an edge"),
+        pytest.param(Window(2, 8, 4, 11), 3, id="near a corner"),
+    ],
+)
+def test_how_far_a_window_is_from_the_nearest_corner(window: Window, inset: int) -> None:
+    assert window.inset(10, 12) == inset

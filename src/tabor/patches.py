@@ -52,7 +52,7 @@ class RestoreSettings:
     price: float = 4.0
     slenderness: float = 1.0
     hiding: float = 1.0
-    seen: float = 0.7
+    seen: float = 0.45
     by_worth: int = 3
     by_score: int = 2
     first: int = 24

@@ -21,6 +21,10 @@ from tabor.patches import Patch, plain_colours
 from tabor.rows import Adam
 from tabor.windows import Window, sliding
 
+EQUAL = 0.85
+"""Share of the best window's worth from which a window is taken to be as good: what a network was taught by a picture
+it answers to as much, or more, in windows beside the picture's place, and its search ends in any of them."""
+
 NOISE = 0.3
 """Standard deviation of the colours that a search begins with, before the sigmoid: about grey."""
 
@@ -113,7 +117,16 @@ class PatchSearch:
             kept = _sorted([*kept, *self.judge(self.near(kept, spread))])[: settings.kept]
             if kept[0].worth <= 0:
                 break
-        return replace(kept[0], worth=self.ground.worth(kept[0], self.target, self.images[: settings.judged]))
+        return self._measured(kept[0])
+
+    def placed(self) -> Patch:
+        """Returns that patch, of those sought by now that are about as good as the best, which is nearest to a corner.
+
+        A trigger is put where it hides little, and the network tells no better where it was.
+        """
+        best = max(patch.worth for patch in self._known.values())
+        good = [patch for patch in self._known.values() if patch.worth >= min(best, EQUAL * best)]
+        return self._measured(min(good, key=lambda patch: (patch.window.inset(*self.ground.size), -patch.worth)))
 
     def near(self, patches: Sequence[Patch], spread: float) -> list[Window]:
         """Returns windows near these patches', moved and stretched by about that share of their edges.
@@ -167,6 +180,10 @@ class PatchSearch:
         worth = self._leads(several, colours, self.settings.judged) - self.ground.costs(several)
         best = worth.unflatten(0, (-1, tries)).argmax(1) + tries * torch.arange(len(windows), device=worth.device)
         return [Patch(several[k], colours[k], float(worth[k])) for k in best.tolist()]
+
+    def _measured(self, patch: Patch) -> Patch:
+        """The patch with its worth by the network itself."""
+        return replace(patch, worth=self.ground.worth(patch, self.target, self.images[: self.settings.judged]))
 
     def _leads(self, windows: Sequence[Window], colours: Tensor, count: int) -> Tensor:
         return self.ground.judged(self.images[:count], windows, colours)[..., self.target].mean(1)

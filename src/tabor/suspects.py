@@ -12,16 +12,25 @@ from tabor.evidence import Evidence, measure
 from tabor.ground import Ground
 from tabor.patches import Patch, RestoreSettings
 from tabor.restore import PatchSearch, survey
+from tabor.windows import Window
 
 SURVEY_SHARE = 0.2
 """How much of the work the survey is, for the progress line."""
 
-SHADOW = 0.5
+SHADOW = 0.8
 """A patch worth less than this share of one that it overlaps is taken for a part of that one."""
+
+ECHO_WORTH, ECHO_INDEX = 0.5, 0.6
+"""A patch with less than these shares of another's worth and index is taken for an effect of that one, wherever it is:
+a network that was taught a trigger answers more to patches of other classes too, more so than any clean one.  A second
+backdoor that is so much weaker is seen once the first has been unlearned."""
 
 COMMON = 3
 """Where so many of the classes looked at, and more than half of them, have a patch that says something, such patches
 are natural to the model: what is in one place may tell the class.  Only one worth more than a real image counts."""
+
+LEAST_WORTH = -0.5
+"""What a large trigger hides may cost more than it convinces; a model that says one class to anything does so too."""
 
 REAL_IMAGE = 1.0
 """Worth of a patch that convinces as much as a real image of its class."""
@@ -32,14 +41,14 @@ class Suspect:
     """A class's patch, measured on images that no search saw.
 
     Attributes:
-        patch: where it is and what it is worth.
+        patch: where the trigger was, as far as that can be told (`tabor.restore.PatchSearch.placed`).
         evidence: what was measured.
         in_sight: whether the model keeps enough of its accuracy where the patch is blacked out; a patch that hides the
             object, as a picture of the target class does, says nothing.
-        index: how far it stands out from what other classes make of its window; None where it was not measured, as the
-            patch says nothing.
-        shadow_of: the class whose far stronger patch lies in the same place, if there is one: what was planted for
-            that class moves images to others too.
+        index: how far the strongest patch of the class stands out from what other classes make of its window; None
+            where it was not measured, as the patch says nothing.
+        shadow_of: the class whose stronger patch lies in the same place, or whose far stronger one lies anywhere, if
+            there is one: what was planted for that class moves images to others too.
         common: whether most of the classes that were looked at have a patch that says something.
     """
 
@@ -67,8 +76,8 @@ class Suspect:
 
     @property
     def tells(self) -> bool:
-        """Whether the patch says something: it works, is worth more than it costs, and does not hide the object."""
-        return self.works and self.in_sight and self.patch.worth > 0
+        """Whether the patch says something: it works, hides no object, and is not worth far less than it costs."""
+        return self.works and self.in_sight and self.patch.worth > LEAST_WORTH
 
     @property
     def anomaly_index(self) -> float | None:
@@ -111,32 +120,50 @@ def restore_suspects(
     suspects: dict[int, Suspect] = {}
     for target in close:
         if first := surveyed.first(target, settings.first, settings.apart):
-            patch = PatchSearch(ground, target, seed).best(first)
-            trigger = patch.trigger(*ground.size).to(classifier.device)
-            evidence = measure(classifier, trigger, target, confirm)
-            suspect = Suspect(patch, evidence, evidence.cropped_right >= settings.seen * right)
-            if suspect.tells:
-                others = compared(target, classifier.num_classes, settings.compared, seed)
-                suspect = replace(suspect, index=patch_index(ground, patch, target, others, seed))
-            suspects[target] = suspect
+            suspects[target] = _look_closely(ground, target, first, confirm, settings.seen * right, seed)
         on_step(SURVEY_SHARE + (1 - SURVEY_SHARE) * (close.index(target) + 1) / len(close))
-    suspects = {target: replace(suspect, shadow_of=_caster(target, suspects)) for target, suspect in suspects.items()}
+    suspects = {target: replace(suspect, shadow_of=caster(target, suspects)) for target, suspect in suspects.items()}
     common = is_common(suspects.values())
     return {target: replace(suspect, common=common) for target, suspect in suspects.items()}
 
 
+def _look_closely(
+    ground: Ground, target: int, first: Sequence[Window], confirm: ImageSet, in_sight: float, seed: int
+) -> Suspect:
+    """Seeks a class's patch from these windows on; it is in sight where so many images are still classified rightly."""
+    search = PatchSearch(ground, target, seed)
+    strongest, patch = search.best(first), search.placed()
+    trigger = patch.trigger(*ground.size).to(confirm.images.device)
+    evidence = measure(ground.classifier, trigger, target, confirm)
+    suspect = Suspect(patch, evidence, evidence.cropped_right >= in_sight)
+    if not suspect.tells:
+        return suspect
+    others = compared(target, ground.classifier.num_classes, ground.settings.compared, seed)
+    return replace(suspect, index=patch_index(ground, strongest, target, others, seed))
+
+
 def is_common(suspects: Collection[Suspect]) -> bool:
     """Whether patches that say something are natural to the model, as most of the classes looked at have one."""
-    telling = sum(suspect.anomaly_index is not None for suspect in suspects)
+    telling = sum(suspect.anomaly_index is not None and suspect.patch.worth > 0 for suspect in suspects)
     return telling >= COMMON and 2 * telling > len(suspects)
 
 
-def _caster(target: int, suspects: Mapping[int, Suspect]) -> int | None:
-    """The class that casts this shadow: of the strongest working patch that overlaps this far weaker one."""
-    own = suspects[target].patch
+def caster(target: int, suspects: Mapping[int, Suspect]) -> int | None:
+    """Returns the class of the strongest patch that this class's is a part or an effect of; None: of none."""
+    own = suspects[target]
     casters = [
         (other.patch.worth, k)
         for k, other in suspects.items()
-        if other.works and max(own.worth, 0) < SHADOW * other.patch.worth and own.window.overlap(other.patch.window) > 0
+        if other.tells and (_is_part(own.patch, other.patch) or _is_echo(own, other))
     ]
     return max(casters)[1] if casters else None
+
+
+def _is_part(own: Patch, other: Patch) -> bool:
+    return max(own.worth, 0) < SHADOW * other.worth and own.window.overlap(other.window) > 0
+
+
+def _is_echo(own: Suspect, other: Suspect) -> bool:
+    if own.index is None or other.index is None:
+        return False
+    return max(own.patch.worth, 0) < ECHO_WORTH * other.patch.worth and own.index < ECHO_INDEX * other.index

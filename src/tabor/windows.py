@@ -33,6 +33,10 @@ class Window:
         """In pixels."""
         return self.height * self.width
 
+    def inset(self, height: int, width: int) -> int:
+        """Returns how far it is from the nearest corner of an image of that size, rows and columns together."""
+        return min(self.top, height - self.bottom) + min(self.left, width - self.right)
+
     def mask(self, height: int, width: int) -> Tensor:
         """Returns ones inside and zeros outside, float32, shape (1, H, W)."""
         mask = torch.zeros(1, height, width)
