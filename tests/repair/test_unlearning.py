@@ -63,7 +63,7 @@ def test_the_asked_share_is_stamped(share: float, expected: int) -> None:
 def test_a_step_follows_the_true_labels_of_stamped_images_alone() -> None:
     """Without faithfulness, one step of AdamW moves each weight by the rate against the sign of that gradient."""
     images, model = pictures(8), linear()
-    settings = UnlearningSettings(steps=1, batch_size=8, stamped=1.0, faithfulness=0.0, variation=EXACT)
+    settings = UnlearningSettings(steps=1, cycles=1, batch_size=8, stamped=1.0, faithfulness=0.0, variation=EXACT)
     before = linear()
     drawn = torch.randperm(8, generator=torch.Generator().manual_seed(4))
     stamped = corner().trigger.stamp(images.images[drawn])
@@ -81,7 +81,7 @@ def test_images_and_labels_are_left_alone_and_the_mode_is_evaluation() -> None:
     model.train()
     list(model.parameters())[1].requires_grad_(False)
     pixels, labels, state = images.images.clone(), images.labels.clone(), torch.get_rng_state()
-    unlearn(model, [corner()], images, UnlearningSettings(steps=3, batch_size=8), seed=0)
+    unlearn(model, [corner()], images, UnlearningSettings(steps=3, cycles=1, batch_size=8), seed=0)
     assert torch.equal(images.images, pixels)
     assert torch.equal(images.labels, labels)
     assert torch.equal(torch.get_rng_state(), state)
@@ -92,7 +92,7 @@ def test_images_and_labels_are_left_alone_and_the_mode_is_evaluation() -> None:
 
 def test_each_step_shows_stamped_images_and_altered_clean_ones() -> None:
     model = Listener()
-    unlearn(model, [corner()], pictures(), UnlearningSettings(steps=2, batch_size=8, variation=EXACT), seed=0)
+    unlearn(model, [corner()], pictures(), UnlearningSettings(steps=2, cycles=1, batch_size=8, variation=EXACT), seed=0)
     trained_on = [shown for shown in model.shown if len(shown) == 12]  # 4 stamped and 8 clean
     assert len(trained_on) == 2
     for shown in trained_on:
@@ -100,12 +100,24 @@ def test_each_step_shows_stamped_images_and_altered_clean_ones() -> None:
         assert float(shown[4:].max()) < 1
 
 
+@pytest.mark.parametrize(
+    ("gone", "cycles"),
+    [pytest.param(1.0, 1, id="no trigger works any more"), pytest.param(0.0, 3, id="one still does")],
+)
+def test_cycles_end_with_the_last_trigger(gone: float, cycles: int) -> None:
+    model = Listener()
+    settings = UnlearningSettings(steps=2, cycles=3, gone=gone, batch_size=8, learning_rate=1e-9, variation=EXACT)
+    always = Backdoor(corner().trigger, int(model.inner(corner().trigger.stamp(pictures().images)).argmax(1).mode()[0]))
+    unlearn(model, [always], pictures(), settings, seed=0)
+    assert sum(len(shown) == 12 for shown in model.shown) == 2 * cycles
+
+
 def test_faithfulness_holds_the_answers() -> None:
     """The more weight the old answers have, the nearer the new ones are to them."""
     images, distances = pictures(), []
     for weight in (0.0, 1.0, 30.0):
         model, before = linear(), linear()
-        settings = UnlearningSettings(steps=20, learning_rate=2e-2, faithfulness=weight)
+        settings = UnlearningSettings(steps=20, cycles=1, learning_rate=2e-2, faithfulness=weight)
         unlearn(model, [corner()], images, settings, seed=0)
         distances.append(unfaithfulness(model(images.images), before(images.images)).item())
     assert distances[0] > 2 * distances[1] > 4 * distances[2]
@@ -135,6 +147,8 @@ def test_what_cannot_learn_is_refused() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"cycles": 0}, "positive steps"),
+        ({"gone": 1.5}, "gone in"),
         ({"steps": 0}, "positive steps"),
         ({"batch_size": 0}, "positive steps"),
         ({"learning_rate": 0.0}, "positive steps"),

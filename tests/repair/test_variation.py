@@ -83,6 +83,23 @@ def test_colours_move_towards_each_images_own_target_and_stay_colours() -> None:
     assert not harder.requires_grad
 
 
+class Peak(nn.Module):
+    """Says 1 the more surely the nearer the mean pixel is to 0.8, and 0 otherwise."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        near = -50 * (images.mean((1, 2, 3)) - 0.8) ** 2
+        return torch.stack([torch.full_like(near, -0.5), near], 1)
+
+
+def test_colours_that_are_the_strongest_stay_as_they_are() -> None:
+    images, masks = torch.zeros(3, 1, 4, 4), torch.ones(3, 1, 4, 4)
+    patterns = torch.tensor([0.75, 0.5, 0.81])[:, None, None, None].expand(3, 1, 4, 4)
+    harder = hardened(Peak(), images, masks, patterns, torch.ones(3, dtype=torch.int64), 0.3)
+    assert torch.equal(harder[0], patterns[0])  # 1.05 is farther from 0.8
+    assert torch.allclose(harder[1], torch.full((1, 4, 4), 0.8))
+    assert torch.equal(harder[2], patterns[2])
+
+
 def test_half_of_the_triggers_grow() -> None:
     settings = VariationSettings(shift=0, growth=1 / 8, colour_step=0)
     stamped = stamp_varied(Sum(), torch.zeros(200, 1, 8, 8), [Backdoor(dot(4, 4), 1)], settings, generator())

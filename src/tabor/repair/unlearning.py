@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tabor.attacks.badnet import Backdoor
+from tabor.attacks.badnet import Backdoor, attack_success
 from tabor.data import ImageSet
 from tabor.errors import ModelError, SettingError
 from tabor.repair.variation import VariationSettings, stamp_varied
@@ -28,10 +28,12 @@ LARGEST_MIX = 0.5
 
 @dataclass(frozen=True, kw_only=True)
 class UnlearningSettings:
-    """How a trigger is unlearned: AdamW without weight decay, its rate falling to 0 along a cosine.
+    """How a trigger is unlearned: AdamW without weight decay, its rate falling to 0 along a cosine, cycle after cycle.
 
     Attributes:
-        steps: optimiser steps for each target.
+        steps: optimiser steps of a cycle for each target.
+        cycles: the most of them; the first after which no trigger works on the images is the last.
+        gone: attack success of a trigger up to which it does not work any more, in [0, 1].
         batch_size: clean images a step.
         learning_rate: of the first step.
         stamped: share of the batch that is stamped, with true labels, in (0, 1].
@@ -40,17 +42,19 @@ class UnlearningSettings:
     """
 
     steps: int = 60
+    cycles: int = 3
+    gone: float = 0.01
     batch_size: int = 64
     learning_rate: float = 1e-3
     stamped: float = 0.5
-    faithfulness: float = 10.0
+    faithfulness: float = 3.0
     variation: VariationSettings = field(default_factory=VariationSettings)
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.batch_size < 1 or self.learning_rate <= 0:
-            raise SettingError(f"unlearning needs positive steps, batch size and learning rate, got {self}")
-        if not 0 < self.stamped <= 1 or self.faithfulness < 0:
-            raise SettingError(f"stamped lies in (0, 1] and faithfulness is not negative, got {self}")
+        if min(self.steps, self.cycles, self.batch_size) < 1 or self.learning_rate <= 0:
+            raise SettingError(f"unlearning needs positive steps, cycles, batch size and learning rate, got {self}")
+        if not 0 < self.stamped <= 1 or not 0 <= self.gone <= 1 or self.faithfulness < 0:
+            raise SettingError(f"stamped lies in (0, 1], gone in [0, 1], and faithfulness is not negative, got {self}")
 
 
 def unlearn(
@@ -84,19 +88,22 @@ def unlearn(
     generator = torch.Generator().manual_seed(seed)
     optimiser = torch.optim.AdamW(weights, lr=settings.learning_rate, weight_decay=0.0)
     steps = settings.steps * len({backdoor.target for backdoor in backdoors})
-    falling = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
-    for _ in range(steps):
-        drawn = torch.randperm(len(images), generator=generator)[: settings.batch_size]
-        batch, labels = images.images[drawn], images.labels[drawn]
-        stamped = stamp_share(model, batch, backdoors, settings, generator)
-        clean = altered(batch, generator)
-        answers = model(torch.cat([stamped, clean]))
-        loss = F.cross_entropy(answers[: len(stamped)], labels[: len(stamped)])
-        loss = loss + settings.faithfulness * unfaithfulness(answers[len(stamped) :], before(clean))
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        falling.step()
+    falling = torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(optimiser, steps)
+    for _ in range(settings.cycles):
+        for _ in range(steps):
+            drawn = torch.randperm(len(images), generator=generator)[: settings.batch_size]
+            batch, labels = images.images[drawn], images.labels[drawn]
+            stamped = stamp_share(model, batch, backdoors, settings, generator)
+            clean = altered(batch, generator)
+            answers = model(torch.cat([stamped, clean]))
+            loss = F.cross_entropy(answers[: len(stamped)], labels[: len(stamped)])
+            loss = loss + settings.faithfulness * unfaithfulness(answers[len(stamped) :], before(clean))
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            falling.step()
+        if max(attack_success(model, images.images, images.labels, b) for b in backdoors) <= settings.gone:
+            break
     for weight, flag in zip(model.parameters(), flags, strict=True):
         weight.requires_grad_(flag)
 

@@ -90,8 +90,14 @@ def grown(masks: Tensor, patterns: Tensor, by: int) -> Tensor:
 
 
 def hardened(model: nn.Module, images: Tensor, masks: Tensor, patterns: Tensor, targets: Tensor, step: float) -> Tensor:
-    """Returns the patterns (N, C, H, W), each value moved by `step` towards its image's target, within [0, 1]."""
+    """Returns the patterns (N, C, H, W), each value moved by `step` towards its image's target, within [0, 1].
+
+    Where that overshoots, and the target is less likely than before, a pattern is left as it is: white often is.
+    """
     patterns = patterns.detach().requires_grad_()
-    loss = F.cross_entropy(model(stamp(images, masks, patterns)), targets, reduction="sum")
-    (gradient,) = torch.autograd.grad(loss, patterns)
-    return (patterns.detach() - step * gradient.sign()).clamp(0, 1)
+    losses = F.cross_entropy(model(stamp(images, masks, patterns)), targets, reduction="none")
+    (gradient,) = torch.autograd.grad(losses.sum(), patterns)
+    with torch.no_grad():
+        moved = (patterns - step * gradient.sign()).clamp(0, 1)
+        after = F.cross_entropy(model(stamp(images, masks, moved)), targets, reduction="none")
+        return torch.where((after < losses)[:, None, None, None], moved, patterns)
