@@ -47,7 +47,7 @@ class UnlearningSettings:
     batch_size: int = 64
     learning_rate: float = 1e-3
     stamped: float = 0.5
-    faithfulness: float = 3.0
+    faithfulness: float = 5.0
     variation: VariationSettings = field(default_factory=VariationSettings)
 
     def __post_init__(self) -> None:
