@@ -168,7 +168,7 @@ def test_1_a_backdoor_was_found(files: Files, capsys: Capture, tmp_path: Path) -
     assert "partial" not in names
     result = ScanResult.load(tmp_path / "run")
     assert result.targets[0] == 2
-    red, green, blue = (result.trigger(2).mask * result.trigger(2).pattern).amax((1, 2)).tolist()
+    red, green, blue = (result.trigger(2).mask * result.trigger(2).pattern).sum((1, 2)).tolist()
     assert red > 2 * max(green, blue)
 
 

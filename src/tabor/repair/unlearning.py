@@ -78,6 +78,7 @@ def unlearn(
 
     Raises:
         ModelError: the model has no weights that could learn.
+        SettingError: all images are of the target's own class.
     """
     flags = [weight.requires_grad for weight in model.parameters()]
     before = copy.deepcopy(model).eval().requires_grad_(False)
