@@ -1,7 +1,8 @@
 """Fits the laws of clean models to scans of clean models, and tests them on other scans.
 
 Takes runs that benchmarks/detection.py left of clean zoos.  Every second model in the order of their names, network by
-network, is fitted and the rest tested, or all are fitted and the runs of `--test` tested.  Prints Markdown.
+network, is fitted and the rest tested, or all are fitted and the runs of `--test` tested.  Prints Markdown; the bound
+is the upper end of the 95 % Clopper–Pearson interval of the share of tested models above the threshold.
 
     tabor zoo build gtsrb-clean --data DATA --out ZOO
     python benchmarks/detection.py ZOO --data DATA --work DIR
@@ -25,8 +26,23 @@ from tabor.evidence import WORKS
 RATE = 0.01
 """Chance of a false alarm by each of the two tests."""
 
-PLANTED = {"masks": 8.0, "patches": 45.0}
-"""The highest indices of planted triggers that were seen, about."""
+HEAD = (
+    "law",
+    "location",
+    "scale",
+    "share",
+    "threshold, {} classes",
+    "10 classes",
+    "above it: fitted",
+    "tested",
+    "bound",
+)
+
+FEWEST = 3
+"""Models with a value that a fit takes."""
+
+ANY = 1.0
+"""What planted triggers reach plays no part in a threshold."""
 
 
 def arguments() -> argparse.Namespace:
@@ -55,15 +71,22 @@ def largest_patch(result: ScanResult) -> float | None:
     return max((index for index in indices if index is not None), default=None)
 
 
-def fit(values: Sequence[float | None], classes: int, planted: float) -> Null:
-    """Fits the law; the share of models with a value is Laplace's estimate, unless all have one."""
+def fit(values: Sequence[float | None], classes: int) -> Null | None:
+    """Fits the law; None: too few models have a value.  Their share is Laplace's estimate, unless all have one."""
     known = [value for value in values if value is not None]
+    if len(known) < FEWEST:
+        return None
     share = 1.0 if len(known) == len(values) else (len(known) + 1) / (len(values) + 2)
-    return dataclasses.replace(fit_null(known, classes, planted, f"{len(values)} clean models"), share=share)
+    return dataclasses.replace(fit_null(known, classes, ANY, f"{len(values)} clean models"), share=share)
 
 
-def row(name: str, law: Null, classes: int, fitted: Sequence[float | None], tested: Sequence[float | None]) -> str:
+def row(
+    name: str, law: Null | None, classes: int, fitted: Sequence[float | None], tested: Sequence[float | None]
+) -> str:
     """Returns one law as a row of a Markdown table."""
+    if law is None:
+        known = sum(value is not None for value in fitted)
+        return f"| {name} | too few to fit: {known} of {len(fitted)} models have a value |" + " |" * (len(HEAD) - 2)
     threshold = law.threshold(RATE, classes)
     above = [sum(value is not None and value > threshold for value in values) for values in (fitted, tested)]
     bound = binomtest(above[1], len(tested)).proportion_ci(confidence_level=0.95, method="exact").high
@@ -80,13 +103,11 @@ def main() -> int:
     if len({result.model["num_classes"] for result in [*fitted, *tested]}) != 1 or not tested:
         sys.exit("give at least two runs, all of models with as many classes")
     classes = fitted[0].model["num_classes"]
-    head = ["law", "location", "scale", "share", f"threshold, {classes} classes", "10 classes"]
-    head += ["above it: fitted", "tested", "95 % bound"]
-    print("| " + " | ".join(head) + " |", "|" + " --- |" * len(head), sep="\n")
+    print("| " + " | ".join(HEAD).format(classes) + " |", "|" + " --- |" * len(HEAD), sep="\n")
     measures: dict[str, Callable[[ScanResult], float | None]] = {"masks": largest_mask, "patches": largest_patch}
     for name, measure in measures.items():
         values, others = ([measure(result) for result in results] for results in (fitted, tested))
-        print(row(name, fit(values, classes, PLANTED[name]), classes, values, others))
+        print(row(name, fit(values, classes), classes, values, others))
     return 0
 
 

@@ -78,7 +78,8 @@ def line(row: dict[str, Any]) -> str:
         star, silent = "*" * (p["target"] in row["planted"]), " (says nothing)" * (not p["tells"])
         f1 = f", F1 {p['f1']:.2f}" if "f1" in p else ""
         success = f"attack success {p['attack_success']:.2f}, crop accuracy {p['crop_accuracy']:.2f}"
-        told.append(f"{star}{p['target']}: {p['index'] or 0.0:.1f}{silent}, worth {p['worth']:.2f}, {success}{f1}")
+        index = "–" if p["index"] is None else f"{p['index']:.1f}"
+        told.append(f"{star}{p['target']}: {index}{silent}, worth {p['worth']:.2f}, {success}{f1}")
     return f"{row['model']}: {'; '.join(told)}; {row['seconds']:.0f} s"
 
 

@@ -247,6 +247,35 @@ def test_a_weaker_patch_is_a_part_or_an_effect_of_another(
     assert replace(suspects[4], shadow_of=7).anomaly_index is None
 
 
+def test_the_strongest_patch_is_held_against_others_and_the_placed_one_restored(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    worths = {0: (3.0, WINDOW), 1: (7.0, Window(8, 8, 11, 11)), 2: (6.0, ELSEWHERE)}
+    held: list[Window] = []
+
+    def strongest(search: PatchSearch, starts: object) -> Patch:
+        return Patch(Window(4, 4, 8, 8), torch.ones(1, 3, 3), worths[search.target][0] + 0.1)
+
+    def placed(search: PatchSearch) -> Patch:
+        worth, window = worths[search.target]
+        return Patch(window, torch.ones(1, 3, 3), worth)
+
+    def index(ground: Ground, patch: Patch, *_: object) -> float:
+        held.append(patch.window)
+        return 9.0
+
+    monkeypatch.setattr(PatchSearch, "best", strongest)
+    monkeypatch.setattr(PatchSearch, "placed", placed)
+    monkeypatch.setattr("tabor.suspects.patch_index", index)
+    monkeypatch.setattr(Suspect, "works", True)
+    classifier = Classifier(Planted(), torch.device("cpu"), (1, 12, 12))
+    suspects = restore_suspects(classifier, images().halves(0), [0, 1, 2], {}, SETTINGS, 0, lambda _: None)
+    assert held == [Window(4, 4, 8, 8)] * 3
+    assert {target: s.patch.window for target, s in suspects.items()} == {k: w for k, (_, w) in worths.items()}
+    assert {target: s.shadow_of for target, s in suspects.items()} == {0: 1, 1: None, 2: None}
+    assert {target: s.anomaly_index for target, s in suspects.items()} == {0: None, 1: 9.0, 2: 9.0}
+
+
 @pytest.mark.parametrize(
     ("telling", "silent", "worth", "index"),
     [

@@ -49,15 +49,17 @@ class ClassStatus(enum.StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class PatchFinding:
-    """The patch with hard edges that a class answers to most strongly; sought for the suspicious classes.
+    """A class's trigger restored as a patch with hard edges; sought for the suspicious classes.
+
+    Of those that it answers to about as strongly as to any, the one nearest to a corner.
 
     Measured on clean images that the search never saw.
 
     Attributes:
         window: its first row and column, and the row and column behind its last ones.
         worth: how strongly, for what it covers; see `tabor.patches.Patch`.
-        anomaly_index: how many robust standard deviations it lies above what other classes make of the same window;
-            None where the patch says nothing.
+        anomaly_index: how many robust standard deviations the class's strongest patch lies above what other classes
+            make of the same window; None where the patch says nothing.
         attack_success: share of images of other classes that it sends here, in [0, 1].
         crop_accuracy: share of images classified rightly with its place blacked out, in [0, 1].
     """

@@ -134,6 +134,8 @@ def infect_classifier(
     The retraining is done once, and again up to `rounds` times while any attack success is below `enough` and the
     last round still raised it: a trigger that some clean images already show is never obeyed by all.
 
+    The model is changed in place, and stays on the device.
+
     Returns:
         The record that the file carries: `clean_accuracy`, `backdoors` (target, description, attack success, mask
         and pattern), `base_accuracy`, `training` and `data`.
