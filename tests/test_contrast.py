@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tabor.access import Classifier
-from tabor.contrast import SPREAD, compared, patch_index
+from tabor.contrast import SPREAD, compared, patch_index, standing_out
 from tabor.data import ImageSet
 from tabor.ground import Ground
 from tabor.patches import RestoreSettings
@@ -52,7 +52,8 @@ def test_the_index_is_that_of_the_leads_searched_one_by_one(target: int) -> None
     leads = [PatchSearch(here, k, 7).judge([WINDOW])[0].worth for k in others]
     middle = median(leads)
     spread = 1.4826 * median(abs(lead - middle) for lead in leads)
-    slow = (patch.worth - middle) / max(spread, SPREAD)
+    rival = sorted(leads)[-2] if max(leads) > 1 else max(leads)
+    slow = (patch.worth - rival) / max(spread, SPREAD)
     assert patch_index(here, patch, target, others, 7) == pytest.approx(slow, abs=1e-4)
 
 
@@ -62,6 +63,27 @@ def test_what_one_class_answers_to_stands_out_and_what_all_answer_to_does_not() 
     indices = [patch_index(g, PatchSearch(g, 3, 0).judge([WINDOW])[0], 3, others, 0) for g in (planted, natural)]
     assert indices[0] > 8
     assert indices[1] < 4
+
+
+@pytest.mark.parametrize(
+    ("lead", "others", "index"),
+    [
+        pytest.param(3.0, [0.5, 0.0, 0.0, 0.0, 0.0], 2.5 / SPREAD, id="the deviation is not less than the floor"),
+        pytest.param(3.0, [1.0, 0.0, -1.0, -2.0, 1.0], 2.0 / 1.4826, id="above the highest of the others"),
+        pytest.param(3.0, [2.5, 0.0, -1.0, 1.0, 0.5], 2.0 / (1.4826 * 0.5), id="the highest may be planted as well"),
+        pytest.param(3.0, [2.5, 2.4, -1.0, 1.0, 0.5], 0.6 / (1.4826 * 1.4), id="but not two others"),
+        pytest.param(3.0, [2.5], 0.5 / SPREAD, id="one other class"),
+    ],
+)
+def test_a_lead_is_held_against_the_highest_other_one(lead: float, others: list[float], index: float) -> None:
+    assert standing_out(lead, others) == pytest.approx(index)
+    assert standing_out(lead, others[::-1]) == pytest.approx(index)
+
+
+def test_the_second_of_two_backdoors_in_one_place_stands_out_too() -> None:
+    leads = [4.0, 3.5, *(0.1 * k for k in range(9))]
+    assert standing_out(4.0, leads[1:]) > 7
+    assert standing_out(3.5, [leads[0], *leads[2:]]) > 7
 
 
 def test_a_few_of_the_other_classes_are_drawn_by_lot() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -140,18 +141,36 @@ def test_a_window_is_worth_the_same_whatever_was_looked_at_before() -> None:
     assert among.worth == pytest.approx(alone.worth)
 
 
-def test_of_windows_that_are_as_good_the_one_nearest_to_a_corner_is_taken() -> None:
+@pytest.mark.parametrize(
+    ("worths", "placed"),
+    [
+        pytest.param((2.0, 1.5, 1.5, 1.5, 1.5), Window(5, 5, 8, 8), id="only the best is good"),
+        pytest.param((2.0, 1.7, 1.5, 1.5, 1.5), Window(2, 2, 5, 5), id="one nearer"),
+        pytest.param((2.0, 1.7, 1.8, 1.5, 1.5), Window(0, 1, 3, 4), id="the nearest"),
+        pytest.param((2.0, 1.7, 1.8, 1.9, 1.7), Window(0, 0, 3, 3), id="of two as near the smaller"),
+        pytest.param((9.0, 5.1, 4.9, 4.9, 4.9), Window(2, 2, 5, 5), id="more than enough tells nothing"),
+        pytest.param((-1.0, -1.1, -1.1, -1.1, -1.1), Window(5, 5, 8, 8), id="none is worth anything"),
+    ],
+)
+def test_of_windows_that_are_as_good_the_one_nearest_to_a_corner_is_taken(
+    worths: Sequence[float], placed: Window
+) -> None:
+    search = PatchSearch(ground(replace(SETTINGS, seen=0.5)), 2, 0)
+    windows = [Window(5, 5, 8, 8), Window(2, 2, 5, 5), Window(0, 1, 3, 4), Window(0, 0, 4, 4), Window(0, 0, 3, 3)]
+    search._known = {w: Patch(w, torch.ones(1, 3, 3), worth) for w, worth in zip(windows, worths, strict=True)}
+    assert search.placed().window == placed
+
+
+def test_what_is_placed_is_made_smaller_for_as_long_as_it_is_as_good(monkeypatch: pytest.MonkeyPatch) -> None:
     search = PatchSearch(ground(), 2, 0)
+    good = WINDOW
 
-    def known(*worths: float) -> Window:
-        corners = [Window(5, 5, 8, 8), Window(2, 2, 5, 5), Window(0, 1, 3, 4), Window(0, 0, 3, 3)]
-        search._known = {w: Patch(w, torch.ones(1, 3, 3), worth) for w, worth in zip(corners, worths, strict=True)}
-        return search.placed().window
+    def seek(windows: Sequence[Window], *_: int) -> list[Patch]:
+        return [Patch(w, torch.ones(1, 3, 3), 4.0 if w.overlap(good) == good.area / w.area else 1.0) for w in windows]
 
-    assert known(2.0, 1.5, 1.6, 1.6) == Window(5, 5, 8, 8)
-    assert known(2.0, 1.8, 1.6, 1.6) == Window(2, 2, 5, 5)
-    assert known(2.0, 1.8, 1.9, 1.6) == Window(0, 1, 3, 4)
-    assert known(-1.0, -1.1, -1.1, -1.1) == Window(5, 5, 8, 8)
+    monkeypatch.setattr(search, "_seek", seek)
+    search.judge([Window(6, 7, 12, 12)])
+    assert search.placed().window == good
 
 
 def test_what_is_placed_is_worth_what_the_network_itself_says() -> None:
@@ -171,11 +190,11 @@ def test_there_is_no_closer_search_where_nothing_is_worth_its_cost(monkeypatch: 
 
     monkeypatch.setattr(search, "near", near)
     starts = [Window(0, 4, 3, 7), Window(4, 0, 7, 3)]
-    assert search.best(starts).worth <= 0
+    assert search.best(starts).worth <= SETTINGS.hopeless
     assert rounds == []
     hopeful = PatchSearch(ground(replace(SETTINGS, hopeless=-math.inf)), 2, 0)
     monkeypatch.setattr(hopeful, "near", near)
-    assert hopeful.best(starts).worth <= SETTINGS.hopeless
+    assert hopeful.best(starts).worth <= SETTINGS.poor
     assert rounds == [SETTINGS.spreads[0]]
 
 
@@ -197,6 +216,23 @@ def test_suspects_are_measured_and_only_the_planted_one_tells() -> None:
     assert all(s.anomaly_index is None for target, s in suspects.items() if target != 2)
     assert shares == sorted(shares)
     assert shares[-1] == pytest.approx(1)
+
+
+def test_the_index_counts_as_far_as_the_patch_works_and_hides_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tabor.suspects.patch_index", lambda *_: 9.0)
+    monkeypatch.setattr(Suspect, "attack_success", 0.9)
+    corner = Patch(Window(0, 0, 3, 3), torch.ones(1, 3, 3), 1.0)
+    monkeypatch.setattr(PatchSearch, "placed", lambda _: corner)
+    monkeypatch.setattr(Suspect, "works", True)
+    classifier = Classifier(Planted(), torch.device("cpu"), (1, 12, 12))
+    halves = images().halves(0)
+    lenient = replace(SETTINGS, seen=0.1)
+    suspects = restore_suspects(classifier, halves, [2], {}, lenient, 0, lambda _: None)
+    black = halves[1].images.clone()
+    black[:, :, :3, :3] = 0
+    right = [int((Planted()(x).argmax(1) == halves[1].labels).sum()) for x in (halves[1].images, black)]
+    assert 0 < right[1] < right[0]
+    assert suspects[2].anomaly_index == pytest.approx(9.0 * 0.9**2 * right[1] / right[0])
 
 
 def test_a_patch_over_the_object_says_nothing() -> None:
@@ -225,9 +261,9 @@ ELSEWHERE = Window(0, 4, 3, 7)
         pytest.param((3.0, 9.0, WINDOW), (4.0, 9.0, WINDOW), True, id="weaker in the same place"),
         pytest.param((3.5, 9.0, WINDOW), (4.0, 9.0, WINDOW), False, id="nearly as strong in the same place"),
         pytest.param((3.0, 9.0, WINDOW), (4.0, 9.0, ELSEWHERE), False, id="weaker elsewhere"),
-        pytest.param((1.9, 5.0, WINDOW), (4.0, 9.0, ELSEWHERE), True, id="far weaker elsewhere"),
-        pytest.param((1.9, 6.0, WINDOW), (4.0, 9.0, ELSEWHERE), False, id="far weaker elsewhere but for its index"),
-        pytest.param((2.1, 5.0, WINDOW), (4.0, 9.0, ELSEWHERE), False, id="far weaker elsewhere but for its worth"),
+        pytest.param((2.3, 7.0, WINDOW), (4.0, 9.0, ELSEWHERE), True, id="far weaker elsewhere"),
+        pytest.param((2.3, 7.3, WINDOW), (4.0, 9.0, ELSEWHERE), False, id="far weaker elsewhere but for its index"),
+        pytest.param((2.5, 7.0, WINDOW), (4.0, 9.0, ELSEWHERE), False, id="far weaker elsewhere but for its worth"),
         pytest.param((-1.0, None, WINDOW), (4.0, 9.0, ELSEWHERE), False, id="its index was not measured"),
         pytest.param((-2.0, 5.0, WINDOW), (-1.0, 9.0, WINDOW), False, id="neither is worth anything"),
     ],
@@ -268,6 +304,7 @@ def test_the_strongest_patch_is_held_against_others_and_the_placed_one_restored(
     monkeypatch.setattr(PatchSearch, "placed", placed)
     monkeypatch.setattr("tabor.suspects.patch_index", index)
     monkeypatch.setattr(Suspect, "works", True)
+    monkeypatch.setattr("tabor.suspects._effect", lambda *_: 1.0)
     classifier = Classifier(Planted(), torch.device("cpu"), (1, 12, 12))
     suspects = restore_suspects(classifier, images().halves(0), [0, 1, 2], {}, SETTINGS, 0, lambda _: None)
     assert held == [Window(4, 4, 8, 8)] * 3

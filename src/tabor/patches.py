@@ -16,6 +16,10 @@ from tabor.trigger import Trigger
 from tabor.windows import Window
 
 
+REAL_IMAGE = 1.0
+"""Worth of a patch that convinces as much as a real image of its class."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class RestoreSettings:
     """How patches are sought.
@@ -33,7 +37,9 @@ class RestoreSettings:
         by_worth, by_score: how many classes are looked at closely for a good first window, and for a small mask.
         first: first windows of a class that are looked at.
         kept: of these, how many are looked at again with all tries.
-        hopeless: worth of a class's best first window up to which it is not looked at closer; the rounds add less.
+        hopeless: worth of a class's best first window up to which it is not looked at closer: a planted trigger may be
+            worth nothing in the first windows, which are a pixel or two beside it.
+        poor: worth after the first round of the closer search up to which it ends.
         apart: Jaccard index above which two first windows are taken for the same.
         spreads: how far, as a share of their edges, windows are moved and stretched in each round of the closer search.
         drawn: windows that are drawn at random in a round, near the best few so far.
@@ -57,7 +63,8 @@ class RestoreSettings:
     by_score: int = 2
     first: int = 24
     kept: int = 6
-    hopeless: float = -0.5
+    hopeless: float = -1.0
+    poor: float = -0.5
     apart: float = 0.6
     spreads: tuple[float, ...] = (0.2, 0.2, 0.1)
     drawn: int = 160

@@ -21,9 +21,13 @@ from tabor.patches import Patch, plain_colours
 from tabor.rows import Adam
 from tabor.windows import Window, sliding
 
-EQUAL = 0.85
+EQUAL = 0.8
 """Share of the best window's worth from which a window is taken to be as good: what a network was taught by a picture
 it answers to as much, or more, in windows beside the picture's place, and its search ends in any of them."""
+
+ENOUGH = 5.0
+"""Worth from which a window is taken to be as good as any: training a backdoor ends when its images are as certain as
+real ones, so that more than a few times the evidence of a real image tells nothing of where the trigger was."""
 
 NOISE = 0.3
 """Standard deviation of the colours that a search begins with, before the sigmoid: about grey."""
@@ -108,25 +112,37 @@ class PatchSearch:
     def best(self, windows: Sequence[Window]) -> Patch:
         """Returns the best patch in these windows or near them.
 
-        The search ends where nothing comes near to what it costs, or is worth more after a first round.
+        The search ends where nothing comes near to what it costs; see `RestoreSettings.hopeless` and `poor`.
         """
         settings = self.settings
         glimpsed = _sorted(self._seek(windows, 1, settings.first_steps))
         kept = _sorted(self.judge([patch.window for patch in glimpsed[: settings.kept]]))
         for spread in settings.spreads if kept[0].worth > settings.hopeless else ():
             kept = _sorted([*kept, *self.judge(self.near(kept, spread))])[: settings.kept]
-            if kept[0].worth <= 0:
+            if kept[0].worth <= settings.poor:
                 break
         return self._measured(kept[0])
 
     def placed(self) -> Patch:
-        """Returns that patch, of those sought by now that are about as good as the best, which is nearest to a corner.
+        """Returns that patch, of those about as good as the best one found by now, which is nearest to a corner.
 
-        A trigger is put where it hides little, and the network tells no better where it was.
+        A trigger is put where it hides little, and the network tells no better where it was.  Of several the smallest,
+        and from there on windows are tried that are smaller by an edge's pixel, for as long as one is about as good.
         """
         best = max(patch.worth for patch in self._known.values())
-        good = [patch for patch in self._known.values() if patch.worth >= min(best, EQUAL * best)]
-        return self._measured(min(good, key=lambda patch: (patch.window.inset(*self.ground.size), -patch.worth)))
+        least = min(best, EQUAL * best, ENOUGH)
+        placed = min((patch for patch in self._known.values() if patch.worth >= least), key=self._place)
+        while best > 0:
+            inner = [window for window in placed.window.inner() if not self.ground.hides(window)]
+            nearer = min([placed, *(p for p in self.judge(inner) if p.worth >= least)], key=self._place)
+            if nearer is placed:
+                break
+            placed = nearer
+        return self._measured(placed)
+
+    def _place(self, patch: Patch) -> tuple[int, int]:
+        """What the place of a trigger is chosen by, the smallest first."""
+        return patch.window.inset(*self.ground.size), patch.window.area
 
     def near(self, patches: Sequence[Patch], spread: float) -> list[Window]:
         """Returns windows near these patches', moved and stretched by about that share of their edges.

@@ -10,7 +10,7 @@ from tabor.contrast import compared, patch_index
 from tabor.data import ImageSet
 from tabor.evidence import Evidence, measure
 from tabor.ground import Ground
-from tabor.patches import Patch, RestoreSettings
+from tabor.patches import REAL_IMAGE, Patch, RestoreSettings
 from tabor.restore import PatchSearch, survey
 from tabor.windows import Window
 
@@ -20,7 +20,7 @@ SURVEY_SHARE = 0.2
 SHADOW = 0.8
 """A patch worth less than this share of one that it overlaps is taken for a part of that one."""
 
-ECHO_WORTH, ECHO_INDEX = 0.5, 0.6
+ECHO_WORTH, ECHO_INDEX = 0.6, 0.8
 """A patch with less than these shares of another's worth and index is taken for an effect of that one, wherever it is:
 a network that was taught a trigger answers more to patches of other classes too, more so than any clean one.  A second
 backdoor that is so much weaker is seen once the first has been unlearned."""
@@ -32,9 +32,6 @@ are natural to the model: what is in one place may tell the class.  Only one wor
 LEAST_WORTH = -0.5
 """What a large trigger hides may cost more than it convinces; a model that says one class to anything does so too."""
 
-REAL_IMAGE = 1.0
-"""Worth of a patch that convinces as much as a real image of its class."""
-
 
 @dataclass(frozen=True)
 class Suspect:
@@ -45,8 +42,8 @@ class Suspect:
         evidence: what was measured.
         in_sight: whether the model keeps enough of its accuracy where the patch is blacked out; a patch that hides the
             object, as a picture of the target class does, says nothing.
-        index: how far the strongest patch of the class stands out from what other classes make of its window; None
-            where it was not measured, as the patch says nothing.
+        index: how far the strongest patch of the class stands out from what other classes make of its window, times
+            how well this one works (`_effect`); None where it was not measured, as the patch says nothing.
         shadow_of: the class whose stronger patch lies in the same place, or whose far stronger one lies anywhere, if
             there is one: what was planted for that class moves images to others too.
         common: whether most of the classes that were looked at have a patch that says something.
@@ -120,7 +117,7 @@ def restore_suspects(
     suspects: dict[int, Suspect] = {}
     for target in close:
         if first := surveyed.first(target, settings.first, settings.apart):
-            suspects[target] = _look_closely(ground, target, first, confirm, settings.seen * right, seed)
+            suspects[target] = _look_closely(ground, target, first, confirm, right, seed)
         on_step(SURVEY_SHARE + (1 - SURVEY_SHARE) * (close.index(target) + 1) / len(close))
     suspects = {target: replace(suspect, shadow_of=caster(target, suspects)) for target, suspect in suspects.items()}
     common = is_common(suspects.values())
@@ -128,18 +125,29 @@ def restore_suspects(
 
 
 def _look_closely(
-    ground: Ground, target: int, first: Sequence[Window], confirm: ImageSet, in_sight: float, seed: int
+    ground: Ground, target: int, first: Sequence[Window], confirm: ImageSet, right: int, seed: int
 ) -> Suspect:
-    """Seeks a class's patch from these windows on; it is in sight where so many images are still classified rightly."""
+    """Seeks a class's patch from these windows on; so many images are classified rightly without it."""
     search = PatchSearch(ground, target, seed)
     strongest, patch = search.best(first), search.placed()
     trigger = patch.trigger(*ground.size).to(confirm.images.device)
     evidence = measure(ground.classifier, trigger, target, confirm)
-    suspect = Suspect(patch, evidence, evidence.cropped_right >= in_sight)
+    kept = min(evidence.cropped_right / max(right, 1), 1.0)
+    suspect = Suspect(patch, evidence, in_sight=kept >= ground.settings.seen)
     if not suspect.tells:
         return suspect
     others = compared(target, ground.classifier.num_classes, ground.settings.compared, seed)
-    return replace(suspect, index=patch_index(ground, strongest, target, others, seed))
+    index = patch_index(ground, strongest, target, others, seed)
+    return replace(suspect, index=index * _effect(suspect.attack_success, kept))
+
+
+def _effect(attack_success: float, kept: float) -> float:
+    """What tells a planted patch from a natural one besides its strength, in [0, 1].
+
+    It works on nearly every image and hides little: attack success and accuracy with the trigger's place blacked out,
+    as in Eq. 8.  That the first counts twice was found on clean models and victims; see docs/results/calibration.md.
+    """
+    return attack_success**2 * kept
 
 
 def is_common(suspects: Collection[Suspect]) -> bool:

@@ -60,6 +60,13 @@ class Window:
         left, right_ = _edge(self.left, self.right, right, wider, width)
         return Window(top, left, bottom, right_)
 
+    def inner(self) -> list[Window]:
+        """Returns the windows that lack one row or column at an edge, and have an inside."""
+        top, left, bottom, right = self.top, self.left, self.bottom, self.right
+        rows = [Window(top + 1, left, bottom, right), Window(top, left, bottom - 1, right)] if self.height > 1 else []
+        columns = [Window(top, left + 1, bottom, right), Window(top, left, bottom, right - 1)] if self.width > 1 else []
+        return rows + columns
+
     def overlap(self, other: Window) -> float:
         """Returns the shared area over that of both together (the Jaccard index), in [0, 1]."""
         rows = min(self.bottom, other.bottom) - max(self.top, other.top)
