@@ -178,7 +178,7 @@ def test_what_is_placed_is_worth_what_the_network_itself_says() -> None:
     search = PatchSearch(here, 2, 0)
     search.best([Window(0, 0, 4, 4)])
     placed = search.placed()
-    assert placed.worth == here.worth(placed, 2, search.images[: SETTINGS.judged])
+    assert placed.worth == here.worth(placed, 2, here.images[: SETTINGS.judged])
 
 
 def test_there_is_no_closer_search_where_nothing_is_worth_its_cost(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,11 +12,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 
+from tabor.colours import random_colours, seek
 from tabor.draws import key
 from tabor.ground import Ground
 from tabor.patches import REAL_IMAGE, Patch
-from tabor.restore import PatchSearch
 from tabor.verdict import MAD_TO_SIGMA
 
 LOTS = 2**33
@@ -49,8 +50,9 @@ def patch_index(ground: Ground, patch: Patch, target: int, others: Sequence[int]
     Raises:
         DataError: all images are of one of the other classes.
     """
-    leads = [PatchSearch(ground, other, seed).judge([patch.window])[0].worth for other in others]
-    return standing_out(patch.worth, leads)
+    begin = random_colours(ground, torch.Generator().manual_seed(seed))
+    rivals = seek(ground, [patch.window] * len(others), others, begin, ground.settings.steps)
+    return standing_out(patch.worth, [rival.worth for rival in rivals])
 
 
 def standing_out(lead: float, others: Sequence[float]) -> float:

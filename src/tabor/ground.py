@@ -10,6 +10,7 @@ from torch import Tensor
 
 from tabor.access import Classifier
 from tabor.data import ImageSet
+from tabor.errors import DataError
 from tabor.patches import Patch, RestoreSettings, paint
 from tabor.trigger import crop, stamp
 from tabor.windows import Window
@@ -59,21 +60,38 @@ class Ground:
         height, width = self.images.shape[2:]
         return height, width
 
+    def not_of(self, target: int) -> Tensor:
+        """Returns the positions of the images of other classes, int64.
+
+        Raises:
+            DataError: all images are of that class.
+        """
+        others = (self.labels != target).nonzero().flatten()
+        if len(others) == 0:
+            raise DataError(f"all images are of class {target}, so none could be misclassified as it")
+        return others
+
     def leads(self, images: Tensor, windows: Sequence[Window], colours: Tensor) -> Tensor:
         """Returns every class's lead, in units, for each patch on each image, shape (K, N, classes).
 
-        Gradients flow to the colours (K, C, G, G).
+        Args:
+            images: shape (N, C, H, W), or (K, N, C, H, W) where each patch has images of its own.
+            windows: K of them.
+            colours: shape (K, C, G, G); gradients flow to them.
         """
         masks, patterns = paint(windows, colours, *self.size)
-        stamped = stamp(images, masks[:, None], patterns[:, None]).flatten(0, 1)
-        return leads(self.classifier.logits(stamped)).unflatten(0, (len(windows), len(images))) / self.unit
+        stamped = stamp(images, masks[:, None], patterns[:, None])
+        return leads(self.classifier.logits(stamped.flatten(0, 1))).unflatten(0, stamped.shape[:2]) / self.unit
 
     @torch.no_grad()
-    def judged(self, images: Tensor, windows: Sequence[Window], colours: Tensor) -> Tensor:
-        """Like `leads` without gradients, in parts that fit the cache."""
-        several = max(1, self.stamped_at_once // len(images))
-        parts = range(0, len(windows), several)
-        return torch.cat([self.leads(images, windows[k : k + several], colours[k : k + several]) for k in parts])
+    def judged(self, places: Tensor, windows: Sequence[Window], colours: Tensor) -> Tensor:
+        """Like `leads` without gradients, of the images at these places, (N,) or (K, N), in parts that fit."""
+        several = max(1, self.stamped_at_once // places.shape[-1])
+        found = []
+        for k in range(0, len(windows), several):
+            images = self.images[places if places.dim() == 1 else places[k : k + several]]
+            found.append(self.leads(images, windows[k : k + several], colours[k : k + several]))
+        return torch.cat(found)
 
     @torch.no_grad()
     def worth(self, patch: Patch, target: int, images: Tensor) -> float:

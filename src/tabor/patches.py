@@ -15,7 +15,6 @@ from tabor.errors import SettingError
 from tabor.trigger import Trigger
 from tabor.windows import Window
 
-
 REAL_IMAGE = 1.0
 """Worth of a patch that convinces as much as a real image of its class."""
 

@@ -15,10 +15,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from tabor.errors import DataError
+from tabor.colours import random_colours, seek
 from tabor.ground import Ground
 from tabor.patches import Patch, plain_colours
-from tabor.rows import Adam
 from tabor.windows import Window, sliding
 
 EQUAL = 0.8
@@ -28,9 +27,6 @@ it answers to as much, or more, in windows beside the picture's place, and its s
 ENOUGH = 5.0
 """Worth from which a window is taken to be as good as any: training a backdoor ends when its images are as certain as
 real ones, so that more than a few times the evidence of a real image tells nothing of where the trigger was."""
-
-NOISE = 0.3
-"""Standard deviation of the colours that a search begins with, before the sigmoid: about grey."""
 
 
 @dataclass(frozen=True)
@@ -72,11 +68,11 @@ def distinct(windows: Sequence[Window], count: int, apart: float) -> list[Window
 def survey(ground: Ground) -> Survey:
     """Tries every first window in every plain colour: the same forward passes tell of all classes."""
     windows = sliding(*ground.size, ground.settings.shapes)
-    images, labels = ground.images[: ground.settings.surveyed], ground.labels[: ground.settings.surveyed]
-    plain = plain_colours(images.shape[1]).to(images.device)
+    labels = ground.labels[: ground.settings.surveyed]
+    plain = plain_colours(ground.images.shape[1]).to(labels.device)
     several = [window for window in windows for _ in plain]
     colours = plain[:, :, None, None].repeat(len(windows), 1, 1, 1)
-    found = ground.judged(images, several, colours)
+    found = ground.judged(torch.arange(len(labels), device=labels.device), several, colours)
     others = (labels[:, None] != torch.arange(found.shape[2], device=labels.device)).float()
     mean = (found * others).sum(1) / others.sum(0)  # NaN where all images are of the class
     best = mean.nan_to_num(nan=-torch.inf).unflatten(0, (len(windows), len(plain))).amax(1)
@@ -101,12 +97,9 @@ class PatchSearch:
 
     def __init__(self, ground: Ground, target: int, seed: int) -> None:
         self.ground, self.target, self.settings = ground, target, ground.settings
-        self.images = ground.images[ground.labels != target]
-        if len(self.images) == 0:
-            raise DataError(f"all images are of class {target}, so none could be misclassified as it")
-        shape = (self.settings.tries, self.images.shape[1], self.settings.grid, self.settings.grid)
+        self._others = ground.not_of(target)
         self._generator = torch.Generator().manual_seed(seed)
-        self._begin = (NOISE * torch.randn(shape, generator=self._generator)).to(self.images.device)
+        self._begin = random_colours(ground, self._generator)
         self._known: dict[Window, Patch] = {}
 
     def best(self, windows: Sequence[Window]) -> Patch:
@@ -115,7 +108,7 @@ class PatchSearch:
         The search ends where nothing comes near to what it costs; see `RestoreSettings.hopeless` and `poor`.
         """
         settings = self.settings
-        glimpsed = _sorted(self._seek(windows, 1, settings.first_steps))
+        glimpsed = _sorted(self._seek(windows, self._begin[:1], settings.first_steps))
         kept = _sorted(self.judge([patch.window for patch in glimpsed[: settings.kept]]))
         for spread in settings.spreads if kept[0].worth > settings.hopeless else ():
             kept = _sorted([*kept, *self.judge(self.near(kept, spread))])[: settings.kept]
@@ -160,7 +153,8 @@ class PatchSearch:
         if not drawn:
             return []
         windows = list(drawn)
-        worth = self._leads(windows, torch.stack(list(drawn.values())), settings.batch_size)
+        few = self._others[: settings.batch_size]
+        worth = self.ground.judged(few, windows, torch.stack(list(drawn.values())))[..., self.target].mean(1)
         worth -= self.ground.shape_costs(windows)  # what they hide takes passes: only of those that may be tried
         ranked = (windows[k] for k in worth.argsort(descending=True, stable=True).tolist())
         promising = itertools.islice((w for w in ranked if not self.ground.hides(w)), settings.promising)
@@ -170,39 +164,16 @@ class PatchSearch:
     def judge(self, windows: Sequence[Window]) -> list[Patch]:
         """Returns the best patch found in each window, sought once."""
         new = [window for window in windows if window not in self._known]
-        self._known |= {patch.window: patch for patch in self._seek(new, self.settings.tries, self.settings.steps)}
+        self._known |= {patch.window: patch for patch in self._seek(new, self._begin, self.settings.steps)}
         return [self._known[window] for window in windows]
 
-    def _seek(self, windows: Sequence[Window], tries: int, steps: int) -> list[Patch]:
-        """Optimises the colours of each window from the same few random ones; the best end counts."""
-        at_once = max(1, self.ground.stamped_at_once // (tries * self.settings.batch_size))
-        return [
-            patch
-            for k in range(0, len(windows), at_once)
-            for patch in self._seek_part(windows[k : k + at_once], tries, steps)
-        ]
-
-    def _seek_part(self, windows: Sequence[Window], tries: int, steps: int) -> list[Patch]:
-        several = [window for window in windows for _ in range(tries)]
-        begin = self._begin[:tries].repeat(len(windows), 1, 1, 1)
-        adam = Adam([begin], self.settings.learning_rate, (0.5, 0.9))
-        batch = self.settings.batch_size
-        for step in range(steps):
-            images = self.images[torch.arange(step * batch, (step + 1) * batch) % len(self.images)]
-            raw = adam.parameters[0].detach().requires_grad_()
-            lead = self.ground.leads(images, several, raw.sigmoid())[..., self.target]
-            adam.step(torch.autograd.grad(-lead.mean(1).sum(), raw))
-        colours = adam.parameters[0].sigmoid()
-        worth = self._leads(several, colours, self.settings.judged) - self.ground.costs(several)
-        best = worth.unflatten(0, (-1, tries)).argmax(1) + tries * torch.arange(len(windows), device=worth.device)
-        return [Patch(several[k], colours[k], float(worth[k])) for k in best.tolist()]
+    def _seek(self, windows: Sequence[Window], begin: Tensor, steps: int) -> list[Patch]:
+        return seek(self.ground, windows, [self.target] * len(windows), begin, steps)
 
     def _measured(self, patch: Patch) -> Patch:
         """The patch with its worth by the network itself."""
-        return replace(patch, worth=self.ground.worth(patch, self.target, self.images[: self.settings.judged]))
-
-    def _leads(self, windows: Sequence[Window], colours: Tensor, count: int) -> Tensor:
-        return self.ground.judged(self.images[:count], windows, colours)[..., self.target].mean(1)
+        images = self.ground.images[self._others[: self.settings.judged]]
+        return replace(patch, worth=self.ground.worth(patch, self.target, images))
 
 
 def _sorted(patches: Sequence[Patch]) -> list[Patch]:

@@ -1,0 +1,71 @@
+"""The colours of a window that a class answers to most."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from tabor.ground import Ground
+from tabor.patches import Patch
+from tabor.rows import Adam
+from tabor.windows import Window
+
+NOISE = 0.3
+"""Standard deviation of the colours that a search begins with, before the sigmoid: about grey."""
+
+
+def random_colours(ground: Ground, generator: torch.Generator) -> Tensor:
+    """Returns what each search for colours begins with, before the sigmoid, shape (tries, C, G, G)."""
+    settings = ground.settings
+    shape = (settings.tries, ground.images.shape[1], settings.grid, settings.grid)
+    return (NOISE * torch.randn(shape, generator=generator)).to(ground.images.device)
+
+
+def seek(ground: Ground, windows: Sequence[Window], targets: Sequence[int], begin: Tensor, steps: int) -> list[Patch]:
+    """Optimises the colours of each window for its class, with images of other classes.
+
+    Args:
+        ground: the model and the images.
+        windows, targets: as many of each.
+        begin: random colours that each begins with, shape (tries, C, G, G); the best end counts.
+        steps: of the optimiser.
+
+    Raises:
+        DataError: all images are of one of the classes.
+    """
+    at_once = max(1, ground.stamped_at_once // (len(begin) * ground.settings.batch_size))
+    return [
+        patch
+        for k in range(0, len(windows), at_once)
+        for patch in _seek_part(ground, windows[k : k + at_once], targets[k : k + at_once], begin, steps)
+    ]
+
+
+def _seek_part(
+    ground: Ground, windows: Sequence[Window], targets: Sequence[int], begin: Tensor, steps: int
+) -> list[Patch]:
+    tries, batch = len(begin), ground.settings.batch_size
+    several = [window for window in windows for _ in range(tries)]
+    aims = torch.tensor(targets, device=begin.device).repeat_interleave(tries)
+    others = {target: ground.not_of(target) for target in set(targets)}
+    count = min(ground.settings.judged, *map(len, others.values()))
+    turns = torch.arange(max(steps * batch, count), device=begin.device)
+    places = torch.stack([others[k][turns % len(others[k])] for k in targets]).repeat_interleave(tries, 0)
+    adam = Adam([begin.repeat(len(windows), 1, 1, 1)], ground.settings.learning_rate, (0.5, 0.9))
+    for step in range(steps):
+        images = ground.images[places[:, step * batch : (step + 1) * batch]]
+        raw = adam.parameters[0].detach().requires_grad_()
+        lead = _of_targets(ground.leads(images, several, raw.sigmoid()), aims)
+        adam.step(torch.autograd.grad(-lead.mean(1).sum(), raw))
+    colours = adam.parameters[0].sigmoid()
+    judged = ground.judged(places[:, :count], several, colours)
+    worth = _of_targets(judged, aims).mean(1) - ground.costs(several)
+    best = worth.unflatten(0, (-1, tries)).argmax(1) + tries * torch.arange(len(windows), device=worth.device)
+    return [Patch(several[k], colours[k], float(worth[k])) for k in best.tolist()]
+
+
+def _of_targets(leads: Tensor, targets: Tensor) -> Tensor:
+    """Leads (K, N, classes) to those of each patch's own class, (K, N)."""
+    return leads.gather(2, targets[:, None, None].expand(-1, leads.shape[1], 1))[..., 0]
