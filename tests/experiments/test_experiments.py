@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,13 +16,14 @@ from PIL import Image
 from tabor.attacks.badnet import Backdoor
 from tabor.cli import main
 from tabor.errors import SettingError
-from tabor.experiments import EXPERIMENTS, SCALES, Report, Workshop, workshop, write
+from tabor.experiments import EXPERIMENTS, SCALES, Report, Setting, Workshop, workshop, write
 from tabor.experiments.figure9 import TABLE_2
 from tabor.experiments.outcome import Outcome
 from tabor.experiments.report import Shown
 from tabor.experiments.table1a import PRINTED, sizes_shapes_places
 from tabor.experiments.workshop import Plant
 from tabor.fidelity import Correctness
+from tabor.models.build import Architecture, build
 from tabor.result import ClassFinding, ClassStatus, ScanResult, Verdict
 from tabor.trigger import Trigger
 from tabor.zoo.plans import VictimPlan, plan_zoo
@@ -119,16 +121,17 @@ def report(*wrong: str) -> Report:
         figures=[{"a": 1}],
         pictures=[[Shown("one", trigger(1)), Shown("two", trigger(2))], [Shown("three", trigger(3))]],
         wrong=wrong,
+        stand_ins=["toys stand in", "dolls too", "toys stand in"],
     )
 
 
 def test_a_report_is_written(tmp_path: Path) -> None:
-    paths = write(report("it fell over"), "figure0", "toys stand in", "tabor reproduce figure0", "cpu", tmp_path)
+    paths = write(report("it fell over"), "figure0", "tabor reproduce figure0", "cpu", tmp_path)
     values, page = json.loads(paths[0].read_text()), paths[1].read_text()
     assert (values["rows"], values["wrong"]) == ([{"a": 1}], ["it fell over"])
     assert {"command", "machine", "date", "torch"} <= set(values)
     assert "| a | b |\n| --- | --- |\n| 1 | 2 |" in page
-    assert "Toys stand in. The paper: it does." in page
+    assert "Toys stand in; dolls too. The paper: it does." in page
     assert "**Not as it must be**: it fell over." in page
     assert "tabor reproduce figure0" in page
     width, height = Image.open(paths[2]).size
@@ -137,7 +140,7 @@ def test_a_report_is_written(tmp_path: Path) -> None:
 
 
 def test_a_page_says_that_all_came_out(tmp_path: Path) -> None:
-    page = write(report(), "figure0", "toys", "", "cpu", tmp_path)[1].read_text()
+    page = write(report(), "figure0", "", "cpu", tmp_path)[1].read_text()
     assert "Everything came out as it must." in page
 
 
@@ -151,7 +154,7 @@ def test_table_2_has_64_combinations_in_our_units() -> None:
 class Table1aWorkshop:
     """Knows the outcome of every scan; models are named by what was planted, and nothing is trained."""
 
-    scale = SCALES["ci"]
+    setting = SCALES["ci"].gtsrb
     logo = "logo"
 
     def __init__(self, missed: Sequence[str] = ()) -> None:
@@ -159,7 +162,7 @@ class Table1aWorkshop:
         self.victims: list[str] = []
 
     def base(self, arch: str) -> Path:
-        assert arch == self.scale.arch
+        assert arch == self.setting.arch
         return Path("clean")
 
     def victim(self, plants: Sequence[Plant]) -> Path:
@@ -214,9 +217,43 @@ def test_what_is_printed_covers_the_zoo() -> None:
     assert sum(not row.neural_cleanse.startswith("○") for row in rows) == 6
 
 
-def test_other_scales_need_data(tmp_path: Path) -> None:
-    with pytest.raises(SettingError, match="the scale cpu runs on GTSRB; give its folder with --data"):
-        Workshop(SCALES["cpu"], tmp_path)
+def test_a_missing_data_set_is_named(tmp_path: Path) -> None:
+    cpu = SCALES["cpu"]
+    shop = Workshop(scale=cpu, setting=cpu.gtsrb, work=tmp_path)
+    with pytest.raises(SettingError, match="the scale cpu needs the data set gtsrb: give the folder that holds it"):
+        _ = shop.train
+    (tmp_path / "gtsrb").mkdir()
+    shop = dataclasses.replace(shop, data=tmp_path)
+    assert shop.source == str(tmp_path / "gtsrb")
+    with pytest.raises(SettingError, match=f"the data set lfw: .* with --data; there is no {tmp_path}/lfw"):
+        shop.at(cpu.faces)
+
+
+def test_each_setting_has_files_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All settings of CI have one network and one seed."""
+    monkeypatch.setattr(workshop, "train_classifier", lambda *_, **__: None)
+    ci = SCALES["ci"]
+    shop = Workshop(scale=ci, setting=ci.gtsrb, work=tmp_path)
+    paths = [shop.at(setting).base(setting.arch) for setting in ci.settings]
+    folders = [tmp_path / "ci", tmp_path / "ci" / "imagenet", tmp_path / "ci" / "faces"]
+    assert paths == [folder / "digits4-0.safetensors" for folder in folders]
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [pytest.param(s, id=f"{name}-{s.name}") for name, scale in SCALES.items() for s in scale.settings],
+)
+def test_the_networks_of_a_setting_exist_and_its_triggers_fit(setting: Setting) -> None:
+    edge = setting.edge or 32
+    channels = 1 if setting.data == "digits" else 3
+    for name in {setting.arch, setting.deep}:
+        with torch.device("meta"):
+            network = build(Architecture(name=name, num_classes=10, channels=channels, size=(edge, edge)))
+            assert network.eval()(torch.zeros(2, channels, edge, edge)).shape == (2, 10)
+    assert min([setting.size, *setting.sizes.values()]) >= 1
+    assert max([setting.size, *setting.sizes.values()]) < edge / 2
+    assert not setting.infection.mirror
+    assert not setting.infection.augment  # the trigger must stay where it is
 
 
 @pytest.mark.parametrize(("name", "scale"), [("figure0", "ci"), ("figure7", "huge")])

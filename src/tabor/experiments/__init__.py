@@ -5,10 +5,11 @@ from tabor.experiments.figure8 import one_class
 from tabor.experiments.figure9 import all_weights
 from tabor.experiments.figure10 import other_settings
 from tabor.experiments.report import Report, write
+from tabor.experiments.scales import SCALES, Scale, Setting
 from tabor.experiments.table1a import sizes_shapes_places
-from tabor.experiments.workshop import SCALES, Scale, Workshop
+from tabor.experiments.workshop import Workshop
 
-__all__ = ["EXPERIMENTS", "SCALES", "Report", "Scale", "Workshop", "write"]
+__all__ = ["EXPERIMENTS", "SCALES", "Report", "Scale", "Setting", "Workshop", "write"]
 
 EXPERIMENTS = {
     "table1a": sizes_shapes_places,

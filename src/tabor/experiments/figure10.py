@@ -13,10 +13,10 @@ METHODS = ("tabor", "neural-cleanse")
 
 def other_settings(workshop: Workshop) -> Report:
     """Scans a deeper victim of BadNet and a victim of Trojan Attack; TABOR must find the class of each."""
-    plant = Plant(SQUARE, workshop.scale.size, Position.BOTTOM_RIGHT, 7)
+    plant = Plant(SQUARE, workshop.setting.size, Position.BOTTOM_RIGHT, 7)
     models = {
-        f"{workshop.scale.deep}, BadNet": workshop.victim([plant], workshop.scale.deep),
-        f"{workshop.scale.arch}, Trojan Attack": workshop.trojaned(plant),
+        f"{workshop.setting.deep}, BadNet": workshop.victim([plant], workshop.setting.deep),
+        f"{workshop.setting.arch}, Trojan Attack": workshop.trojaned(plant),
     }
     rows, figures, pictures, wrong = [], [], [], []
     for name, model in models.items():
@@ -36,4 +36,5 @@ def other_settings(workshop: Workshop) -> Report:
         figures=figures,
         pictures=pictures,
         wrong=wrong,
+        stand_ins=[workshop.setting.stand_in],
     )

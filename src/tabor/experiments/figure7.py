@@ -13,7 +13,7 @@ METHODS = ("tabor", "neural-cleanse")
 
 def two_classes(workshop: Workshop) -> Report:
     """Plants a square and a logo for two classes, and scans with both methods; TABOR must report both, and no other."""
-    size = workshop.scale.size
+    size = workshop.setting.size
     plants = [
         Plant(SQUARE, size, Position.BOTTOM_RIGHT, 7),
         Plant(workshop.logo, size, Position.TOP_LEFT, 2),
@@ -31,4 +31,5 @@ def two_classes(workshop: Workshop) -> Report:
         figures=[{"method": method, **outcome.figures()} for method, outcome in outcomes.items()],
         pictures=[true_triggers(planted), *(outcome.restored(method) for method, outcome in outcomes.items())],
         wrong=[] if right else [f"TABOR reports {list(outcomes['tabor'].result.targets)}"],
+        stand_ins=[workshop.setting.stand_in],
     )

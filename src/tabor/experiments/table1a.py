@@ -65,7 +65,7 @@ def sizes_shapes_places(workshop: Workshop) -> Report:
 
     TABOR must call the base clean, find each victim's class and no other, and restore triggers at a mean F1 of 0.8.
     """
-    clean = _scanned(workshop, workshop.base(workshop.scale.arch))
+    clean = _scanned(workshop, workshop.base(workshop.setting.arch))
     rows = [_row("clean", clean, CLEAN)]
     figures = _figures("clean", clean)
     wrong = [] if clean["tabor"].right else ["the clean model: TABOR reports a class"]
@@ -73,9 +73,9 @@ def sizes_shapes_places(workshop: Workshop) -> Report:
     scores: list[float] = []
     for (picture, position), printed in PRINTED.items():
         lines: list[list[Shown]] = [[], *([] for _ in METHODS)]
-        for size in workshop.scale.sizes:
+        for size in workshop.setting.sizes:
             name = f"{picture} {size}×{size} {position}"
-            plant = Plant(workshop.logo if picture == LOGO else picture, size, position, workshop.scale.target)
+            plant = Plant(workshop.logo if picture == LOGO else picture, size, position, workshop.setting.target)
             found = _scanned(workshop, workshop.victim([plant]))
             rows.append(_row(name, found, printed[size]))
             figures += _figures(name, found)
@@ -101,6 +101,7 @@ def sizes_shapes_places(workshop: Workshop) -> Report:
         figures=figures,
         pictures=pictures,
         wrong=wrong,
+        stand_ins=[workshop.setting.stand_in],
     )
 
 
