@@ -6,13 +6,15 @@ from tabor.experiments.figure9 import all_weights
 from tabor.experiments.figure10 import other_settings
 from tabor.experiments.report import Report, write
 from tabor.experiments.scales import SCALES, Scale, Setting
-from tabor.experiments.table1a import sizes_shapes_places
+from tabor.experiments.table1a import triggers_on_gtsrb
+from tabor.experiments.table1b import triggers_on_imagenet
 from tabor.experiments.workshop import Workshop
 
 __all__ = ["EXPERIMENTS", "SCALES", "Report", "Scale", "Setting", "Workshop", "write"]
 
 EXPERIMENTS = {
-    "table1a": sizes_shapes_places,
+    "table1a": triggers_on_gtsrb,
+    "table1b": triggers_on_imagenet,
     "figure7": two_classes,
     "figure8": one_class,
     "figure9": all_weights,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tabor.attacks.badnet import RETRAINING
+from tabor.attacks.poison import BLACK, WHITE
 from tabor.demo import INFECTION, TRAINING
 from tabor.training import TrainSettings
 from tabor.zoo.plans import SIZES, TARGET
@@ -31,6 +32,7 @@ class Setting:
         training, infection: of the base and of its victims.
         size: edge of a trigger in pixels, where an experiment has but one.
         sizes: edges of Table 1's triggers: ours in pixels, by the printed one.
+        colour: of Table 1's squares, one value in [0, 1] for all channels.
         target: the class that triggers send images to, where an experiment has but one.
         images: how many a scan takes.
         stand_in: what stands for the paper's data and network, in words.
@@ -46,6 +48,7 @@ class Setting:
     infection: TrainSettings
     size: int
     sizes: Mapping[int, int]
+    colour: Sequence[float] = WHITE
     target: int
     images: int = 512
     stand_in: str
@@ -118,6 +121,7 @@ _IMAGENET_64 = Setting(
     infection=dataclasses.replace(RETRAINING, epochs=1, batch_size=64),
     size=scaled(40, 64),
     sizes={printed: scaled(printed, 64) for printed in (20, 60, 100)},
+    colour=BLACK,
     target=1,
     stand_in="ten classes of ImageNet at 64×64 and ResNet18 stand for ImageNet at 224×224 and VGG16 or ResNet50, with "
     "triggers as much smaller as the images",

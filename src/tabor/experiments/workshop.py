@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from tabor.attacks.badnet import Backdoor, attack_success, infect_classifier, plan_backdoors, true_backdoors
-from tabor.attacks.poison import SQUARE
+from tabor.attacks.poison import SQUARE, WHITE, shade
 from tabor.attacks.trojaning import TrojaningSettings, trojan_classifier
 from tabor.data import ImageSet, load_images
 from tabor.errors import SettingError, one_line
@@ -31,17 +31,18 @@ MOST_ROUNDS = 3
 
 @dataclass(frozen=True)
 class Plant:
-    """A trigger to plant: a square, or the caller's picture, of that edge in pixels."""
+    """A trigger to plant: a square of that colour, or the caller's picture, of that edge in pixels."""
 
     picture: str
     size: int
     position: Position
     target: int
+    colour: Sequence[float] = WHITE
 
     @property
     def name(self) -> str:
         """For files."""
-        return f"{self.picture}-{self.size}-{self.position}-{self.target}"
+        return f"{self.picture}{shade(self.colour)}-{self.size}-{self.position}-{self.target}"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -195,7 +196,13 @@ class Workshop:
         picture = str(self.picture) if plant.picture == LOGO else plant.picture
         shape = model.architecture
         (backdoor,) = plan_backdoors(
-            [picture], [plant.size], [plant.position], [plant.target], shape.image_shape, shape.num_classes
+            [picture],
+            [plant.size],
+            [plant.position],
+            [plant.target],
+            shape.image_shape,
+            shape.num_classes,
+            plant.colour,
         )
         return backdoor
 
