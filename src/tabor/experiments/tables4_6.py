@@ -21,7 +21,7 @@ def restored_triggers(workshop: Workshop) -> Report:
     each = [(table, name, found) for table, line in lines for name, found in line]
     return Report(
         title="Tables 4 to 6: restored triggers beside the original ones",
-        paper="pictures: TABOR's are nearer to the original triggers than Neural Cleanse's.",
+        paper="TABOR restores all of them with higher fidelity than Neural Cleanse.",
         columns=["", "model", "method", *COLUMNS],
         rows=[[table, *row] for table, name, found in each for row in rows(name, found)],
         figures=[{"table": table, **value} for table, name, found in each for value in figures(name, found)],
