@@ -14,7 +14,7 @@ from tabor.data import ImageSet
 from tabor.errors import DataError, ModelError, SettingError, TaborError
 from tabor.models import Architecture, load_model
 from tabor.models.build import initialise
-from tabor.training import TrainSettings, accuracy, fit, train_classifier
+from tabor.training import TrainSettings, accuracy, fit, mirrored, train_classifier
 
 QUICK = TrainSettings(epochs=16, learning_rate=5e-3, batch_size=16)
 
@@ -81,6 +81,23 @@ def test_the_global_generator_is_left_alone_when_training_fails() -> None:
     with pytest.raises(KeyboardInterrupt):
         fit(fresh(), train.images, train.labels, TrainSettings(epochs=1), 0, stop)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_half_of_the_images_are_mirrored_each_whole() -> None:
+    images = torch.rand(200, 2, 3, 5, generator=torch.Generator().manual_seed(0))
+    made = mirrored(images, torch.Generator().manual_seed(1))
+    turned = (made == images.flip(3)).flatten(1).all(1)
+    assert torch.equal(turned, ~(made == images).flatten(1).all(1))
+    assert 80 <= int(turned.sum()) <= 120
+
+
+def test_mirroring_changes_the_training() -> None:
+    train = toy_set()
+    models = [fresh(), fresh()]
+    for model, mirror in zip(models, (False, True), strict=True):
+        fit(model, train.images, train.labels, TrainSettings(epochs=1, batch_size=16, mirror=mirror), 0)
+    plain, other = (model.state_dict() for model in models)
+    assert any(not torch.equal(plain[key], other[key]) for key in plain)
 
 
 def test_a_batch_larger_than_the_set() -> None:

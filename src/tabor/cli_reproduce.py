@@ -15,10 +15,12 @@ from tabor.options import ExitCode
 
 
 def reproduce(
-    name: Annotated[str, typer.Argument(help="table1a, figure7, figure8, figure9 or figure10.")],
+    name: Annotated[
+        str, typer.Argument(help="table1a, table1b, tables4-6, figure6, figure7, figure8, figure9 or figure10.")
+    ],
     scale: Annotated[str, typer.Option("--scale", help="ci: minutes, on digits; cpu: hours; gpu.")] = "ci",
     data: Annotated[
-        str | None, typer.Option("--data", help="Clean images with the splits train and test; ci needs none.")
+        Path | None, typer.Option("--data", help="Folder with the folders gtsrb, imagenette and lfw; ci needs none.")
     ] = None,
     picture: Annotated[str | None, typer.Option("--picture", help="The second trigger; default: a square.")] = None,
     work: Annotated[
@@ -37,13 +39,16 @@ def reproduce(
         if given not in known:
             raise SettingError(f"unknown {kind} {one_line(given)}; use {', '.join(known)}")
     where = str(choose_device(device))
-    workshop = Workshop(SCALES[scale], work, data=data, picture=picture, device=where, seed=seed, tell=log)
+    chosen = SCALES[scale]
+    workshop = Workshop(
+        scale=chosen, setting=chosen.gtsrb, work=work, data=data, picture=picture, device=where, seed=seed, tell=log
+    )
     report = EXPERIMENTS[name](workshop)
     command = f"tabor reproduce {name} --scale {scale}"
-    command += f" --data {workshop.scale.data}" if data else ""
+    command += " --data DATA" if data else ""
     command += f" --picture {Path(picture).name}" if picture else ""
     command += f" --seed {seed}" if seed else ""
-    paths = write(report, name, workshop.scale.stand_in, command, where, out)
+    paths = write(report, name, command, where, out)
     if json_only:
         show_json({"experiment": name, "rows": list(report.figures), "wrong": list(report.wrong)})
     else:

@@ -33,6 +33,7 @@ class TrainSettings:
         batch_size: images a step.
         weight_decay: of AdamW.
         augment: shift each batch by up to 2 pixels and vary each image's brightness by up to 40 %.
+        mirror: mirror half of the images left to right; traffic signs and digits must not be, nor may a trigger.
     """
 
     epochs: int = 4
@@ -40,6 +41,7 @@ class TrainSettings:
     batch_size: int = 128
     weight_decay: float = 1e-2
     augment: bool = True
+    mirror: bool = False
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_size < 1 or self.learning_rate <= 0:
@@ -83,6 +85,8 @@ def fit(
                 batch_images = images[index].contiguous(memory_format=torch.channels_last)
                 if settings.augment:
                     batch_images = augmented(batch_images, generator)
+                if settings.mirror:
+                    batch_images = mirrored(batch_images, generator)
                 loss = F.cross_entropy(model(batch_images), labels[index])
                 optimiser.zero_grad()
                 loss.backward()
@@ -101,6 +105,12 @@ def augmented(images: Tensor, generator: torch.Generator) -> Tensor:
     height, width = images.shape[2:]
     brightness = 1 + BRIGHTNESS * (2 * torch.rand(len(images), 1, 1, 1, generator=generator).to(images.device) - 1)
     return (padded[:, :, top : top + height, left : left + width] * brightness).clamp(0, 1)
+
+
+def mirrored(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Returns the images (N, C, H, W), each mirrored left to right with a chance of one half."""
+    chosen = torch.rand(len(images), 1, 1, 1, generator=generator).to(images.device) < 0.5
+    return torch.where(chosen, images.flip(3), images)
 
 
 @torch.no_grad()

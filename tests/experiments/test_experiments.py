@@ -3,82 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
-from statistics import mean
-from typing import cast
 
 import pytest
-import torch
 from PIL import Image
 
 from tabor.attacks.badnet import Backdoor
 from tabor.cli import main
-from tabor.errors import SettingError
-from tabor.experiments import EXPERIMENTS, SCALES, Report, Workshop, workshop, write
+from tabor.experiments import EXPERIMENTS, SCALES, Report, workshop, write
 from tabor.experiments.figure9 import TABLE_2
 from tabor.experiments.outcome import Outcome
 from tabor.experiments.report import Shown
-from tabor.experiments.table1a import PRINTED, sizes_shapes_places
-from tabor.experiments.workshop import Plant
 from tabor.fidelity import Correctness
-from tabor.result import ClassFinding, ClassStatus, ScanResult, Verdict
-from tabor.trigger import Trigger
-from tabor.zoo.plans import VictimPlan, plan_zoo
 
-
-def trigger(columns: int) -> Trigger:
-    """White in the first columns of 4×4 pixels."""
-    mask = torch.zeros(1, 4, 4)
-    mask[..., :columns] = 1
-    return Trigger(mask, torch.ones(1, 4, 4))
-
-
-def result(*targets: int) -> ScanResult:
-    """Of a scan that restored two columns for each of three classes."""
-    classes = tuple(
-        ClassFinding(
-            index=k,
-            name=str(k),
-            status=ClassStatus.CONVERGED,
-            score=0.0,
-            anomaly_index=float(k),
-            flagged=k in targets,
-            sparsity=0.5,
-            smoothness=0.1,
-            steps=5,
-            mask_l1=8.0,
-            attack_success=1.0,
-            crop_accuracy=1.0,
-            explanation_accuracy=1.0,
-        )
-        for k in range(3)
-    )
-    return ScanResult(
-        verdict=Verdict.BACKDOORED if targets else Verdict.CLEAN,
-        reason="made up",
-        score=0.5,
-        p_value=None,
-        calibration="none",
-        targets=targets,
-        threshold=2.0,
-        patch_threshold=None,
-        method="tabor",
-        preset="fast",
-        settings={},
-        seed=0,
-        device="cpu",
-        model={"source": "memory", "sha256": None, "architecture": "x", "num_classes": 3},
-        data={"source": "memory", "images": 1, "classes_present": 3},
-        clean_accuracy=1.0,
-        timing={"seconds": 2.4, "image_passes": 1, "images_per_second": 1.0, "peak_memory_bytes": 1},
-        warnings=(),
-        classes=classes,
-        triggers={k: trigger(2) for k in range(3)},
-        patches={},
-        tabor_version="0",
-    )
-
+from .made_up import result, trigger
 
 PLANTED = [Backdoor(trigger(1), 0, "narrow"), Backdoor(trigger(2), 2, "wide")]
 
@@ -119,16 +57,17 @@ def report(*wrong: str) -> Report:
         figures=[{"a": 1}],
         pictures=[[Shown("one", trigger(1)), Shown("two", trigger(2))], [Shown("three", trigger(3))]],
         wrong=wrong,
+        stand_ins=["toys stand in", "dolls too", "toys stand in"],
     )
 
 
 def test_a_report_is_written(tmp_path: Path) -> None:
-    paths = write(report("it fell over"), "figure0", "toys stand in", "tabor reproduce figure0", "cpu", tmp_path)
+    paths = write(report("it fell over"), "figure0", "tabor reproduce figure0", "cpu", tmp_path)
     values, page = json.loads(paths[0].read_text()), paths[1].read_text()
     assert (values["rows"], values["wrong"]) == ([{"a": 1}], ["it fell over"])
     assert {"command", "machine", "date", "torch"} <= set(values)
     assert "| a | b |\n| --- | --- |\n| 1 | 2 |" in page
-    assert "Toys stand in. The paper: it does." in page
+    assert "Toys stand in; dolls too. The paper: it does." in page
     assert "**Not as it must be**: it fell over." in page
     assert "tabor reproduce figure0" in page
     width, height = Image.open(paths[2]).size
@@ -137,7 +76,7 @@ def test_a_report_is_written(tmp_path: Path) -> None:
 
 
 def test_a_page_says_that_all_came_out(tmp_path: Path) -> None:
-    page = write(report(), "figure0", "toys", "", "cpu", tmp_path)[1].read_text()
+    page = write(report(), "figure0", "", "cpu", tmp_path)[1].read_text()
     assert "Everything came out as it must." in page
 
 
@@ -146,77 +85,6 @@ def test_table_2_has_64_combinations_in_our_units() -> None:
     assert TABLE_2[1] == pytest.approx((2.55e-2, 2.55e-4))
     assert TABLE_2[3] == pytest.approx((6.5025e-2, 6.5025e-4))
     assert 64 % SCALES["ci"].combinations == 0
-
-
-class Table1aWorkshop:
-    """Knows the outcome of every scan; models are named by what was planted, and nothing is trained."""
-
-    scale = SCALES["ci"]
-    logo = "logo"
-
-    def __init__(self, missed: Sequence[str] = ()) -> None:
-        self.missed = missed
-        self.victims: list[str] = []
-
-    def base(self, arch: str) -> Path:
-        assert arch == self.scale.arch
-        return Path("clean")
-
-    def victim(self, plants: Sequence[Plant]) -> Path:
-        self.victims += [plant.name for plant in plants]
-        return Path(plants[0].name)
-
-    def planted(self, model: Path) -> list[Backdoor]:
-        return [] if model.name == "clean" else [Backdoor(trigger(2), 2, model.name)]
-
-    def scan(self, model: Path, method: str) -> ScanResult:
-        found = model.name != "clean" and model.name not in self.missed and method == "tabor"
-        return result(2) if found else result()
-
-
-def test_table_1a_scans_each_place_and_the_base() -> None:
-    shop = Table1aWorkshop()
-    report = sizes_shapes_places(cast(Workshop, shop))
-    assert report.wrong == []
-    names = {"square-6-top-left-7", "square-6-bottom-right-7", "logo-6-top-right-7", "logo-6-bottom-left-7"}
-    assert set(shop.victims) == names
-    assert [row[0] for row in report.rows] == [
-        "clean",
-        "square 6×6 top-left",
-        "square 6×6 bottom-right",
-        "logo 6×6 top-right",
-        "logo 6×6 bottom-left",
-    ]
-    assert all(len(row) == len(report.columns) for row in report.rows)
-    assert list(report.rows[1]) == [
-        *("square 6×6 top-left", "2", "●", "2: 1.00", "2", "–", "○", "2: 1.00", "2", "● 0.597", "● 0.518")
-    ]
-    # As in Appendix Table 5: for each place a row of true triggers and one for each method.
-    assert len(report.pictures) == 3 * 4
-    assert all(len(row) == 1 for row in report.pictures)
-
-
-def test_table_1a_says_what_was_missed() -> None:
-    shop = Table1aWorkshop(missed=["square-6-top-left-7"])
-    assert sizes_shapes_places(cast(Workshop, shop)).wrong == ["square 6×6 top-left: TABOR reports []"]
-
-
-def test_what_is_printed_covers_the_zoo() -> None:
-    """Every victim of the zoo has its row, and the means over the printed ones are the paper's."""
-    plans = [plan for plan in plan_zoo("gtsrb-table1a", 0) if isinstance(plan, VictimPlan)]
-    assert {(p.picture, p.position, p.size) for p in plans} == {
-        (*place, size) for place, printed in PRINTED.items() for size in printed
-    }
-    rows = [row for printed in PRINTED.values() for row in printed.values() if row.tabor != "–"]
-    assert len(rows) == 19
-    assert mean(float(row.tabor.split()[1]) for row in rows) == pytest.approx(0.635, abs=5e-4)
-    assert mean(float(row.neural_cleanse.split()[1]) for row in rows) == pytest.approx(0.435, abs=5e-4)
-    assert sum(not row.neural_cleanse.startswith("○") for row in rows) == 6
-
-
-def test_other_scales_need_data(tmp_path: Path) -> None:
-    with pytest.raises(SettingError, match="the scale cpu runs on GTSRB; give its folder with --data"):
-        Workshop(SCALES["cpu"], tmp_path)
 
 
 @pytest.mark.parametrize(("name", "scale"), [("figure0", "ci"), ("figure7", "huge")])

@@ -16,6 +16,7 @@ from tabor.trigger import Trigger
 
 SQUARE = "square"
 WHITE = (1.0,)
+BLACK = (0.0,)
 
 
 def make_trigger(
@@ -56,6 +57,11 @@ def make_trigger(
     mask[:, top : top + size, left : left + size] = alpha
     pattern[:, top : top + size, left : left + size] = colours
     return Trigger(mask, pattern)
+
+
+def shade(colour: Sequence[float]) -> str:
+    """Returns a square's colour as part of a file's name, in percent; nothing for white."""
+    return "" if tuple(colour) == WHITE else "-" + "-".join(f"{round(100 * value)}" for value in colour)
 
 
 def _read_picture(path: Path, size: int, channels: int) -> tuple[Tensor, Tensor]:

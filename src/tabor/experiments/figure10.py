@@ -1,39 +1,41 @@
-"""Figure 10: a deeper network, and a backdoor planted by Trojan Attack.  [§5.3.2]"""
+"""Figure 10: deeper networks, and a backdoor planted by Trojan Attack.  [§5.3.2]"""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from tabor.attacks.poison import SQUARE
-from tabor.experiments.outcome import COLUMNS, Outcome, true_triggers
+from tabor.experiments.compared import compared, faults, figures, laid_out, rows
+from tabor.experiments.outcome import COLUMNS
 from tabor.experiments.report import Report
 from tabor.experiments.workshop import Plant, Workshop
 from tabor.position import Position
 
-METHODS = ("tabor", "neural-cleanse")
-
 
 def other_settings(workshop: Workshop) -> Report:
-    """Scans a deeper victim of BadNet and a victim of Trojan Attack; TABOR must find the class of each."""
-    plant = Plant(SQUARE, workshop.scale.size, Position.BOTTOM_RIGHT, 7)
-    models = {
-        f"{workshop.scale.deep}, BadNet": workshop.victim([plant], workshop.scale.deep),
-        f"{workshop.scale.arch}, Trojan Attack": workshop.trojaned(plant),
-    }
-    rows, figures, pictures, wrong = [], [], [], []
-    for name, model in models.items():
-        planted = workshop.planted(model)
-        outcomes = {method: Outcome(planted, workshop.scan(model, method)) for method in METHODS}
-        rows += [[name, method, *outcome.cells()] for method, outcome in outcomes.items()]
-        figures += [{"model": name, "method": method, **outcome.figures()} for method, outcome in outcomes.items()]
-        restored = [shown for method, outcome in outcomes.items() for shown in outcome.restored(method)]
-        pictures.append([*true_triggers(planted), *restored])
-        if not outcomes["tabor"].right:
-            wrong.append(f"{name}: TABOR reports {list(outcomes['tabor'].result.targets)}")
+    """Scans two deeper victims of BadNet and a victim of Trojan Attack; TABOR must find the class of each."""
+    signs, photographs, faces = (workshop.at(setting) for setting in workshop.scale.settings)
+    square = Plant(SQUARE, signs.setting.size, Position.BOTTOM_RIGHT, 7)
+    logo = Plant(photographs.logo, photographs.setting.size, Position.TOP_RIGHT, photographs.setting.target)
+    victims = [
+        (signs, f"{signs.setting.deep}, BadNet", signs.victim([square], signs.setting.deep)),
+        (photographs, f"{photographs.setting.deep}, BadNet", photographs.victim([logo], photographs.setting.deep)),
+        (faces, f"{faces.setting.arch}, Trojan Attack", trojaned_face(faces)),
+    ]
+    found = {f"{shop.setting.name}: {name}": compared(shop, model) for shop, name, model in victims}
     return Report(
-        title="Figure 10: a deeper network, and Trojan Attack",
+        title="Figure 10: deeper networks, and Trojan Attack",
         paper="both methods find the class and report no other; they restore Trojan Attack's trigger less well.",
         columns=["model", "method", *COLUMNS],
-        rows=rows,
-        figures=figures,
-        pictures=pictures,
-        wrong=wrong,
+        rows=[row for name, outcomes in found.items() for row in rows(name, outcomes)],
+        figures=[value for name, outcomes in found.items() for value in figures(name, outcomes)],
+        pictures=laid_out(list(found.values())),
+        wrong=[fault for name, outcomes in found.items() for fault in faults(name, outcomes)],
+        stand_ins=[setting.stand_in for setting in workshop.scale.settings],
     )
+
+
+def trojaned_face(workshop: Workshop) -> Path:
+    """Returns the victim of Trojan Attack; the workshop is in the setting of the faces."""
+    setting = workshop.setting
+    return workshop.trojaned(Plant(SQUARE, setting.size, Position.BOTTOM_RIGHT, setting.target))

@@ -15,7 +15,7 @@ def one_class(workshop: Workshop) -> Report:
 
     The class must be found, and found again after the patch for as long as a planted trigger still works.
     """
-    size = workshop.scale.size
+    size = workshop.setting.size
     plants = [Plant(SQUARE, size, Position.BOTTOM_RIGHT, 7), Plant(workshop.logo, size, Position.TOP_LEFT, 7)]
     model = workshop.victim(plants)
     truth = workshop.planted(model)
@@ -40,4 +40,5 @@ def one_class(workshop: Workshop) -> Report:
         figures=figures,
         pictures=pictures,
         wrong=wrong,
+        stand_ins=[workshop.setting.stand_in],
     )

@@ -31,7 +31,7 @@ PICTURES_A_ROW = 8
 
 def all_weights(workshop: Workshop) -> Report:
     """Scans one victim with every combination of λ, or evenly chosen ones; sixty of 64 verdicts must be right."""
-    plant = Plant(SQUARE, workshop.scale.size, Position.BOTTOM_RIGHT, 7)
+    plant = Plant(SQUARE, workshop.setting.size, Position.BOTTOM_RIGHT, 7)
     victim = workshop.victim([plant])
     planted = workshop.planted(victim)
     combinations = list(itertools.product(*TABLE_2))
@@ -58,4 +58,5 @@ def all_weights(workshop: Workshop) -> Report:
             *(shown[k : k + PICTURES_A_ROW] for k in range(0, len(shown), PICTURES_A_ROW)),
         ],
         wrong=[] if right >= SHARE_RIGHT * len(chosen) else [f"{right} of {len(chosen)} verdicts are right"],
+        stand_ins=[workshop.setting.stand_in],
     )

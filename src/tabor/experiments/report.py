@@ -41,6 +41,7 @@ class Report:
         figures: the same as plain values, for the JSON file.
         pictures: rows of triggers, side by side.
         wrong: what did not come out as it must; empty where all did.
+        stand_ins: what stood for the paper's data and networks, a setting each.
     """
 
     title: str
@@ -50,15 +51,20 @@ class Report:
     figures: Sequence[dict[str, Any]]
     pictures: Sequence[Sequence[Shown]]
     wrong: Sequence[str]
+    stand_ins: Sequence[str]
+
+    @property
+    def stand_in(self) -> str:
+        """The stand-ins in one sentence."""
+        return "; ".join(dict.fromkeys(self.stand_ins))
 
 
-def write(report: Report, name: str, stand_in: str, command: str, device: str, out: Path) -> list[Path]:
+def write(report: Report, name: str, command: str, device: str, out: Path) -> list[Path]:
     """Writes `NAME.json`, `NAME.md` and `NAME.png`.
 
     Args:
         report: the outcome.
         name: of the experiment.
-        stand_in: what stood for the paper's data and network.
         command: that made it.
         device: where it ran.
         out: the folder.
@@ -76,21 +82,21 @@ def write(report: Report, name: str, stand_in: str, command: str, device: str, o
         "date": datetime.now(UTC).date().isoformat(),
     }
     paths = [out / f"{name}.{kind}" for kind in ("json", "md", "png")]
-    values = {"experiment": name, "stand_in": stand_in, **made, "rows": report.figures, "wrong": report.wrong}
+    values = {"experiment": name, "stand_in": report.stand_in, **made, "rows": report.figures, "wrong": report.wrong}
     write_text(paths[0], json.dumps(values, indent=2, ensure_ascii=False) + "\n")
-    write_text(paths[1], _page(report, name, stand_in, made))
+    write_text(paths[1], _page(report, name, made))
     _draw(report.pictures, paths[2])
     return paths
 
 
-def _page(report: Report, name: str, stand_in: str, made: dict[str, str]) -> str:
+def _page(report: Report, name: str, made: dict[str, str]) -> str:
     table = [_line(report.columns), "|" + " --- |" * len(report.columns), *map(_line, report.rows)]
     outcome = (
         "\n".join(f"- **Not as it must be**: {fault}." for fault in report.wrong) or "Everything came out as it must."
     )
     parts = [
         f"# {report.title}",
-        "\n".join(textwrap.wrap(f"{stand_in[0].upper()}{stand_in[1:]}. The paper: {report.paper}", 120)),
+        "\n".join(textwrap.wrap(f"{report.stand_in[0].upper()}{report.stand_in[1:]}. The paper: {report.paper}", 120)),
         f"```sh\n{made['command']}\n```",
         f"Made on {made['date']}: {made['machine']}, torch {made['torch']}.",
         "\n".join(table),

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from tabor.attacks.badnet import RETRAINING, Backdoor, attack_success, infect_classifier, plan_backdoors, true_backdoors
-from tabor.attacks.poison import SQUARE
+from tabor.attacks.badnet import Backdoor, attack_success, infect_classifier, plan_backdoors, true_backdoors
+from tabor.attacks.poison import SQUARE, WHITE, shade
 from tabor.attacks.trojaning import TrojaningSettings, trojan_classifier
 from tabor.data import ImageSet, load_images
-from tabor.demo import INFECTION, TRAINING
-from tabor.errors import SettingError
+from tabor.errors import SettingError, one_line
+from tabor.experiments.scales import DIGITS, Scale, Setting
 from tabor.methods.base import Method
 from tabor.models import LoadedModel, load_model
 from tabor.position import Position
@@ -22,162 +22,112 @@ from tabor.repair.patching import patch
 from tabor.repair.rounds import Repair
 from tabor.result import ScanResult
 from tabor.scanning import scan
-from tabor.training import TrainSettings, train_classifier
+from tabor.training import train_classifier
 from tabor.zoo.build import ENOUGH_SUCCESS, POISON_FRACTION
-from tabor.zoo.plans import LOGO, SIZES, TARGET
+from tabor.zoo.plans import LOGO
 
 MOST_ROUNDS = 3
 
 
-@dataclass(frozen=True, kw_only=True)
-class Scale:
-    """How large an experiment is run.
-
-    Attributes:
-        name: what `--scale` calls it.
-        data: "digits", or the kind of the images that the caller has to give.
-        arch: the network.
-        deep: the deeper network of Figure 10.
-        training, infection: of the base and of its victims.
-        size: edge of the first trigger in pixels.
-        sizes, target: edges of Table 1(a)'s triggers, and the class they send images to.
-        preset: of the scans.
-        images: how many a scan takes.
-        combinations: how many of the 64 settings of λ Figure 9 goes through, evenly chosen.
-        stand_in: what stands for the paper's data and network, in words.
-    """
-
-    name: str
-    data: str
-    arch: str
-    deep: str
-    training: TrainSettings
-    infection: TrainSettings
-    size: int
-    sizes: tuple[int, ...]
-    target: int
-    preset: str
-    images: int
-    combinations: int
-    stand_in: str
-
-
-_GTSRB = Scale(
-    name="cpu",
-    data="GTSRB",
-    arch="tabor:gtsrb6",
-    deep="tabor:gtsrb10",
-    training=TrainSettings(),
-    infection=dataclasses.replace(RETRAINING, epochs=1),
-    size=8,
-    sizes=SIZES,
-    target=TARGET,
-    preset="standard",
-    images=512,
-    combinations=64,
-    stand_in="GTSRB at 32×32 and the paper's network, with widths of our own",
-)
-
-SCALES = {
-    "ci": Scale(
-        name="ci",
-        data="digits",
-        arch="tabor:digits4",
-        deep="tabor:digits4",
-        training=TRAINING,
-        infection=INFECTION,
-        size=6,
-        sizes=(6,),
-        target=7,
-        preset="fast",
-        images=360,
-        combinations=2,
-        stand_in="scikit-learn's digits and a network of four convolutions stand for GTSRB and the paper's",
-    ),
-    "cpu": _GTSRB,
-    "gpu": dataclasses.replace(_GTSRB, name="gpu", preset="thorough"),
-}
-
-
 @dataclass(frozen=True)
 class Plant:
-    """A trigger to plant: a square, or the caller's picture, of that edge in pixels."""
+    """A trigger to plant: a square of that colour, or the caller's picture, of that edge in pixels."""
 
     picture: str
     size: int
     position: Position
     target: int
+    colour: Sequence[float] = WHITE
 
     @property
     def name(self) -> str:
         """For files."""
-        return f"{self.picture}-{self.size}-{self.position}-{self.target}"
+        return f"{self.picture}{shade(self.colour)}-{self.size}-{self.position}-{self.target}"
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Workshop:
     """Where an experiment's models are made and scanned.
 
-    Args:
+    Attributes:
         scale: how large it is.
+        setting: one of the scale's: the data and the networks.
         work: folder for models and scans.
-        data: clean images with the splits "train" and "test"; not needed where the scale's data are the digits.
+        data: the folder that holds each data set as a folder of its name; None where all are the digits.
         picture: the file that stands for the logo; a square takes its place where there is none.
         device: of the training and the scans.
         seed: of every random draw.
         tell: takes a line for the person who watches.
-
-    Raises:
-        SettingError: the scale needs data, and none are given.
     """
 
-    def __init__(
-        self,
-        scale: Scale,
-        work: Path,
-        *,
-        data: str | None = None,
-        picture: str | None = None,
-        device: str = "auto",
-        seed: int = 0,
-        tell: Callable[[str], None] = lambda _: None,
-    ) -> None:
-        if data is None and scale.data != "digits":
-            raise SettingError(f"the scale {scale.name} runs on {scale.data}; give its folder with --data")
-        self.scale, self.seed = scale, seed
-        self._work, self._device, self._tell = work / scale.name, device, tell
-        self._data = "digits" if scale.data == "digits" or data is None else data
-        self._picture = picture
+    scale: Scale
+    setting: Setting
+    work: Path
+    data: Path | None = None
+    picture: str | None = None
+    device: str = "auto"
+    seed: int = 0
+    tell: Callable[[str], None] = lambda _: None
+
+    def at(self, setting: Setting) -> Workshop:
+        """Returns the workshop for another setting.
+
+        Raises:
+            SettingError: the folder with its images is missing; better now than after hours in the first setting.
+        """
+        other = dataclasses.replace(self, setting=setting)
+        _ = other.source
+        return other
 
     @property
     def logo(self) -> str:
         """The second kind of trigger: the picture, where one was given."""
-        return SQUARE if self._picture is None else LOGO
+        return SQUARE if self.picture is None else LOGO
+
+    @property
+    def source(self) -> str:
+        """Where the setting's images are: a folder, or "digits".
+
+        Raises:
+            SettingError: there is no such folder.
+        """
+        name = self.setting.data
+        if name == DIGITS:
+            return name
+        folder = None if self.data is None else self.data / name
+        if folder is None or not folder.is_dir():
+            missing = "" if folder is None else f"; there is no {one_line(folder)}"
+            raise SettingError(
+                f"the scale {self.scale.name} needs the data set {name}: give the folder that holds it, "
+                f"as a folder of that name, with --data{missing}"
+            )
+        return str(folder)
 
     @cached_property
     def train(self) -> ImageSet:
         """The images to train on."""
-        return load_images(self._data, split="train")
+        return load_images(self.source, split="train", size=self.setting.edge)
 
     @cached_property
     def test(self) -> ImageSet:
         """The images to measure on, of which the scans take some."""
-        return load_images(self._data, split="test")
+        return load_images(self.source, split=self.setting.test, size=self.setting.edge)
 
     def base(self, arch: str) -> Path:
         """Returns a clean model."""
         path = self._file(f"{arch.partition(':')[2]}-{self.seed}")
         if not path.exists():
-            self._tell(f"training {path.stem}")
-            train_classifier(arch, self.train, self.test, path, self.scale.training, self.seed, device=self._device)
+            self.tell(f"training {path.stem}")
+            train_classifier(arch, self.train, self.test, path, self.setting.training, self.seed, device=self.device)
         return path
 
     def victim(self, plants: Sequence[Plant], arch: str | None = None) -> Path:
         """Returns a model infected by BadNet with all of these triggers."""
-        base = self.base(arch or self.scale.arch)
+        base = self.base(arch or self.setting.arch)
         path = self._file("-".join([base.stem, *(plant.name for plant in plants)]))
         if not path.exists():
             model = load_model(base)
-            self._tell(f"infecting {path.stem}")
+            self.tell(f"infecting {path.stem}")
             infect_classifier(
                 model,
                 self.train,
@@ -185,38 +135,37 @@ class Workshop:
                 [self._backdoor(plant, model) for plant in plants],
                 path,
                 POISON_FRACTION,
-                self.scale.infection,
+                self.setting.infection,
                 self.seed,
                 rounds=MOST_ROUNDS,
                 enough=ENOUGH_SUCCESS,
-                device=self._device,
+                device=self.device,
             )
         return path
 
     def trojaned(self, plant: Plant) -> Path:
         """Returns a model infected by Trojan Attack."""
-        base = self.base(self.scale.arch)
+        base = self.base(self.setting.arch)
         path = self._file(f"{base.stem}-trojaned-{plant.name}")
         if not path.exists():
             model = load_model(base)
-            self._tell(f"infecting {path.stem}")
+            self.tell(f"infecting {path.stem}")
             trojan_classifier(model, self.test, self._backdoor(plant, model), path, TrojaningSettings(), self.seed)
         return path
 
     def scan(self, model: Path, method: str | Method = "tabor", label: str | None = None) -> ScanResult:
         """Scans a model; a method of one's own needs a label for its folder."""
-        out = self._work / "scans" / f"{model.stem}-{label or method}"
+        out = self._folder / "scans" / f"{model.stem}-{label or method}"
         if (out / "result.json").exists():
             return ScanResult.load(out)
-        self._tell(f"scanning {out.name}")
-        images = load_images(self._data, split="test", limit=self.scale.images, seed=self.seed)
+        self.tell(f"scanning {out.name}")
         return scan(
             load_model(model),
-            images,
+            self._scanned_images(),
             preset=self.scale.preset,
             method=method,
             seed=self.seed,
-            device=self._device,
+            device=self.device,
             out=out,
         )
 
@@ -224,10 +173,10 @@ class Workshop:
         """Returns the model with the triggers unlearned that a scan of it restored."""
         path = self._file(f"{model.stem}-patched")
         if not path.exists():
-            self._tell(f"patching {model.stem}")
+            self.tell(f"patching {model.stem}")
             loaded = load_model(model)
-            images = load_images(self._data, split="test", limit=self.scale.images, seed=self.seed)
-            write_patched(path, loaded, Repair(patch(loaded, result, images, seed=self.seed, device=self._device)))
+            patched = patch(loaded, result, self._scanned_images(), seed=self.seed, device=self.device)
+            write_patched(path, loaded, Repair(patched))
         return path
 
     def planted(self, model: Path) -> list[Backdoor]:
@@ -239,15 +188,31 @@ class Workshop:
         loaded = load_model(model)
         return [attack_success(loaded, self.test.images, self.test.labels, b) for b in self.planted(model)]
 
+    def _scanned_images(self) -> ImageSet:
+        setting = self.setting
+        return load_images(self.source, split=setting.test, size=setting.edge, limit=setting.images, seed=self.seed)
+
     def _backdoor(self, plant: Plant, model: LoadedModel) -> Backdoor:
-        picture = str(self._picture) if plant.picture == LOGO else plant.picture
+        picture = str(self.picture) if plant.picture == LOGO else plant.picture
         shape = model.architecture
         (backdoor,) = plan_backdoors(
-            [picture], [plant.size], [plant.position], [plant.target], shape.image_shape, shape.num_classes
+            [picture],
+            [plant.size],
+            [plant.position],
+            [plant.target],
+            shape.image_shape,
+            shape.num_classes,
+            plant.colour,
         )
         return backdoor
 
+    @property
+    def _folder(self) -> Path:
+        """The first setting's is the scale's, the others' are inside."""
+        folder = self.work / self.scale.name
+        return folder if self.setting.name == self.scale.gtsrb.name else folder / self.setting.name
+
     def _file(self, name: str) -> Path:
-        path = self._work / f"{name}.safetensors"
+        path = self._folder / f"{name}.safetensors"
         path.parent.mkdir(parents=True, exist_ok=True)
         return path

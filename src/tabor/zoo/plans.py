@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from tabor.attacks.poison import SQUARE, WHITE
+from tabor.attacks.poison import SQUARE, WHITE, shade
 from tabor.errors import SettingError, one_line
 from tabor.position import Position
 
@@ -70,9 +70,10 @@ class VictimPlan:
     @property
     def name(self) -> str:
         """The stem of its file."""
-        shade = "" if tuple(self.colour) == WHITE else "-" + "-".join(f"{round(100 * c)}" for c in self.colour)
         network = self.base.arch.partition(":")[2]
-        return f"{network}-{self.base.seed}-{self.picture}{shade}-{self.size}-{self.position}-{self.target}"
+        return (
+            f"{network}-{self.base.seed}-{self.picture}{shade(self.colour)}-{self.size}-{self.position}-{self.target}"
+        )
 
 
 Plan = CleanPlan | VictimPlan

@@ -1,0 +1,106 @@
+"""Table 1, either half, with the pictures of Appendix D: triggers of several sizes, shapes and places.  [§5.3.1]"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import mean
+from typing import NamedTuple, TypeAlias
+
+from tabor.experiments.compared import METHODS, Compared, compared, faults, figures, laid_out
+from tabor.experiments.outcome import COLUMNS
+from tabor.experiments.report import Report
+from tabor.experiments.workshop import Plant, Workshop
+from tabor.position import Position
+from tabor.zoo.plans import LOGO
+
+
+class Printed(NamedTuple):
+    """A row as printed: the symbol of §5.2.2 and the F1 of the restored trigger, for each method."""
+
+    tabor: str
+    neural_cleanse: str
+
+
+Place: TypeAlias = tuple[str, Position]
+"""A trigger's shape, a square or the logo, and where it sits."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """One half of the table as printed, and what must come out.
+
+    Attributes:
+        title: what it is.
+        paper: what the paper reports, in words.
+        clean: the clean model's row.
+        victims: the others, by place, then by the trigger's printed edge in pixels.
+        least_mean_f1: of the triggers that TABOR restores.
+    """
+
+    title: str
+    paper: str
+    clean: Printed
+    victims: Mapping[Place, Mapping[int, Printed]]
+    least_mean_f1: float
+
+
+class Victim(NamedTuple):
+    """A victim's name and what both methods find."""
+
+    name: str
+    found: Compared
+
+
+def victim(workshop: Workshop, place: Place, edge: int) -> Victim:
+    """Makes and scans the victim of a row, given by its place and its printed edge."""
+    (picture, position), setting = place, workshop.setting
+    size = setting.sizes[edge]
+    if picture == LOGO:
+        plant = Plant(workshop.logo, size, position, setting.target)
+    else:
+        plant = Plant(picture, size, position, setting.target, setting.colour)
+    ours = "" if size == edge else f", ours {size}×{size}"
+    name = f"{picture} {edge}×{edge} {position}{ours}"
+    return Victim(name, compared(workshop, workshop.victim([plant])))
+
+
+def sizes_shapes_places(workshop: Workshop, table: Table) -> Report:
+    """Scans the clean base and a victim for each trigger with both methods.
+
+    TABOR must call the base clean, find each victim's class and no other, and restore triggers as well as asked.
+    """
+    setting = workshop.setting
+    clean = compared(workshop, workshop.base(setting.arch))
+    report_rows = [_row("clean", clean, table.clean)]
+    values = figures("clean", clean)
+    wrong = [] if clean["tabor"].right else ["the clean model: TABOR reports a class"]
+    pictures, scores = [], []
+    for place, printed in table.victims.items():
+        victims = [victim(workshop, place, edge) for edge in setting.sizes]
+        pictures += laid_out([found for _, found in victims])
+        for (name, found), edge in zip(victims, setting.sizes, strict=True):
+            report_rows.append(_row(name, found, printed[edge]))
+            values += figures(name, found)
+            wrong += faults(name, found)
+            scores += [found["tabor"].fidelity(backdoor).f1 for backdoor in found["tabor"].planted]
+    if mean(scores) < table.least_mean_f1:
+        wrong.append(f"the mean F1 of TABOR's triggers is {mean(scores):.3f}, not {table.least_mean_f1}")
+    return Report(
+        title=table.title,
+        paper=table.paper,
+        columns=[
+            "model",
+            *(f"{method}: {column}" if column else "" for method in METHODS for column in COLUMNS),
+            *(f"printed: {method}" for method in METHODS),
+        ],
+        rows=report_rows,
+        figures=values,
+        pictures=pictures,
+        wrong=wrong,
+        stand_ins=[setting.stand_in],
+    )
+
+
+def _row(name: str, found: Compared, printed: Printed) -> list[str]:
+    return [name, *(cell for method in METHODS for cell in found[method].cells()), *printed]

@@ -1,0 +1,104 @@
+"""A scan and a workshop that are made up: nothing is trained and nothing searched."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from tabor.attacks.badnet import Backdoor
+from tabor.experiments import SCALES, Setting
+from tabor.experiments.workshop import Plant
+from tabor.result import ClassFinding, ClassStatus, ScanResult, Verdict
+from tabor.trigger import Trigger
+
+
+def trigger(columns: int) -> Trigger:
+    """White in the first columns of 4×4 pixels."""
+    mask = torch.zeros(1, 4, 4)
+    mask[..., :columns] = 1
+    return Trigger(mask, torch.ones(1, 4, 4))
+
+
+def result(*targets: int) -> ScanResult:
+    """Of a scan that restored two columns for each of three classes."""
+    classes = tuple(
+        ClassFinding(
+            index=k,
+            name=str(k),
+            status=ClassStatus.CONVERGED,
+            score=0.0,
+            anomaly_index=float(k),
+            flagged=k in targets,
+            sparsity=0.5,
+            smoothness=0.1,
+            steps=5,
+            mask_l1=8.0,
+            attack_success=1.0,
+            crop_accuracy=1.0,
+            explanation_accuracy=1.0,
+        )
+        for k in range(3)
+    )
+    return ScanResult(
+        verdict=Verdict.BACKDOORED if targets else Verdict.CLEAN,
+        reason="made up",
+        score=0.5,
+        p_value=None,
+        calibration="none",
+        targets=targets,
+        threshold=2.0,
+        patch_threshold=None,
+        method="tabor",
+        preset="fast",
+        settings={},
+        seed=0,
+        device="cpu",
+        model={"source": "memory", "sha256": None, "architecture": "x", "num_classes": 3},
+        data={"source": "memory", "images": 1, "classes_present": 3},
+        clean_accuracy=1.0,
+        timing={"seconds": 2.4, "image_passes": 1, "images_per_second": 1.0, "peak_memory_bytes": 1},
+        warnings=(),
+        classes=classes,
+        triggers={k: trigger(2) for k in range(3)},
+        patches={},
+        tabor_version="0",
+    )
+
+
+class Shop:
+    """Stands for a `Workshop`: models are named by what was planted, and TABOR finds all but some of them."""
+
+    scale = SCALES["ci"]
+    setting = scale.gtsrb
+    logo = "logo"
+
+    def __init__(self, *missed: str) -> None:
+        self.missed = missed
+        self.models: list[str] = []
+
+    def at(self, setting: Setting) -> Shop:
+        other = Shop(*self.missed)
+        other.setting, other.models = setting, self.models
+        return other
+
+    def base(self, arch: str) -> Path:
+        return self._made(f"clean-{arch}")
+
+    def victim(self, plants: Sequence[Plant], arch: str | None = None) -> Path:
+        return self._made("-".join([*([arch] if arch else []), *(plant.name for plant in plants)]))
+
+    def trojaned(self, plant: Plant) -> Path:
+        return self._made(f"trojaned-{plant.name}")
+
+    def planted(self, model: Path) -> list[Backdoor]:
+        return [] if "clean" in model.name else [Backdoor(trigger(2), 2, model.name)]
+
+    def scan(self, model: Path, method: str) -> ScanResult:
+        missed = method != "tabor" or "clean" in model.name or str(model) in self.missed
+        return result() if missed else result(2)
+
+    def _made(self, name: str) -> Path:
+        self.models.append(f"{self.setting.name}/{name}")
+        return Path(self.models[-1])
