@@ -47,12 +47,24 @@ class Examined:
     peers: Collection[int]
 
     def decide(self, method: Method) -> Decision:
-        """Applies the method's tests."""
+        """Applies the method's tests.
+
+        A class is not flagged by its small mask where its patch is a part or an effect of a flagged class's: its mask
+        is that too.
+        """
+        decision = self._decide(method, effects=())
+        flagged = {self.candidates[k].target for k in decision.targets}
+        effects = {target for target, suspect in self.suspects.items() if suspect.shadow_of in flagged}
+        return self._decide(method, effects) if effects & flagged else decision
+
+    def _decide(self, method: Method, effects: Collection[int]) -> Decision:
         return decide(
             self.scores,
             method.outliers,
             finished=[c.status is ClassStatus.CONVERGED for c in self.candidates],
-            confirmed=[e.works for e in self.evidence],
+            confirmed=[
+                e.works and c.target not in effects for c, e in zip(self.candidates, self.evidence, strict=True)
+            ],
             screened=[c.status is SCREENED for c in self.candidates],
             peers=[c.target in self.peers for c in self.candidates],
             patches=[s.anomaly_index if (s := self.suspects.get(c.target)) else None for c in self.candidates],
