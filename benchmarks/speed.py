@@ -16,7 +16,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -65,27 +65,34 @@ def timed(work: Callable[[], Any], device: torch.device) -> float:
     return time.monotonic() - began
 
 
-def loop(network: nn.Module, images: ImageSet, targets: list[int], steps: int, method: Tabor) -> None:
-    """Searches one class after another as public implementations do."""
+def loop(network: nn.Module, images: ImageSet, target: int, steps: int, method: Tabor) -> Iterator[Tensor]:
+    """Searches a class as public implementations do; yields the mask (1, H, W) after each step."""
+    shape = images.images.shape[1:]
+    raw_mask = torch.full((1, *shape[1:]), -2.0, device=images.images.device, requires_grad=True)
+    raw_pattern = torch.zeros(shape, device=images.images.device, requires_grad=True)
+    adam = torch.optim.Adam([raw_mask, raw_pattern], lr=0.1, betas=(0.5, 0.9))
+    wanted = torch.full((BATCH,), target, device=images.images.device)
+    for step in range(steps):
+        index = torch.arange(step * BATCH, (step + 1) * BATCH) % len(images)
+        x, y = images.images[index], images.labels[index]
+        mask, pattern = raw_mask.sigmoid(), raw_pattern.sigmoid()
+        loss = F.cross_entropy(network(x * (1 - mask) + pattern * mask), wanted)
+        loss = loss + r1(mask[None], pattern[None], method.lambdas.mask_size, method.lambdas.pattern_size)[0]
+        loss = loss + r2(mask[None], pattern[None], method.lambdas.mask_smoothness, 1e-4)[0]
+        loss = loss + method.lambdas.crop * F.cross_entropy(network(x * (1 - mask)), y)
+        alone = network((mask * pattern)[None])
+        loss = loss + method.lambdas.explanation * F.cross_entropy(alone, wanted[:1])
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+        yield raw_mask.detach().sigmoid()
+
+
+def loop_all(network: nn.Module, images: ImageSet, targets: list[int], steps: int, method: Tabor) -> None:
+    """Searches one class after another."""
     for target in targets:
-        shape = images.images.shape[1:]
-        raw_mask = torch.full((1, *shape[1:]), -2.0, device=images.images.device, requires_grad=True)
-        raw_pattern = torch.zeros(shape, device=images.images.device, requires_grad=True)
-        adam = torch.optim.Adam([raw_mask, raw_pattern], lr=0.1, betas=(0.5, 0.9))
-        wanted = torch.full((BATCH,), target, device=images.images.device)
-        for step in range(steps):
-            index = torch.arange(step * BATCH, (step + 1) * BATCH) % len(images)
-            x, y = images.images[index], images.labels[index]
-            mask, pattern = raw_mask.sigmoid(), raw_pattern.sigmoid()
-            loss = F.cross_entropy(network(x * (1 - mask) + pattern * mask), wanted)
-            loss = loss + r1(mask[None], pattern[None], method.lambdas.mask_size, method.lambdas.pattern_size)[0]
-            loss = loss + r2(mask[None], pattern[None], method.lambdas.mask_smoothness, 1e-4)[0]
-            loss = loss + method.lambdas.crop * F.cross_entropy(network(x * (1 - mask)), y)
-            alone = network((mask * pattern)[None])
-            loss = loss + method.lambdas.explanation * F.cross_entropy(alone, wanted[:1])
-            adam.zero_grad()
-            loss.backward()
-            adam.step()
+        for _ in loop(network, images, target, steps, method):
+            pass
 
 
 def engine(classifier: Classifier, images: ImageSet, targets: list[int], steps: int, method: Tabor) -> None:
@@ -145,8 +152,8 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     engine(classifier, images, targets[:1], 2, method)  # to warm up
     seconds = {"engine": timed(lambda: engine(classifier, images, targets, args.steps, method), device)}
     memory = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else peak_memory()
-    loop(model, images, targets[:1], 2, method)
-    seconds["loop"] = timed(lambda: loop(model, images, targets, args.steps, method), device)
+    loop_all(model, images, targets[:1], 2, method)
+    seconds["loop"] = timed(lambda: loop_all(model, images, targets, args.steps, method), device)
     network = model.to(memory_format=torch.channels_last)
     rates = {name: passes / taken for name, taken in seconds.items()} | {"bare": bare(network, pixels)}
     peaks = {str(dtype).partition(".")[2]: peak(dtype, device) for dtype in (torch.bfloat16, torch.float32)}
