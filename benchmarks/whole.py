@@ -38,7 +38,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=800, help="of the loop, a class")
     parser.add_argument("--every", type=int, default=100, help="steps after which the loop is asked again")
     parser.add_argument("--json", type=Path)
-    return parser.parse_args()
+    args = parser.parse_args()
+    if not 0 < args.every <= args.steps:
+        parser.error(f"--every lies between 1 and --steps, {args.steps}; got {args.every}")
+    return args
 
 
 def looped(args: argparse.Namespace) -> list[dict[str, Any]]:

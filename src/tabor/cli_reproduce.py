@@ -33,13 +33,18 @@ def reproduce(
 ) -> int:
     """Run an experiment of the paper and write its table and picture."""
     from tabor.access import choose_device
+    from tabor.attacks.poison import make_trigger
     from tabor.experiments import EXPERIMENTS, SCALES, Workshop, write
+    from tabor.position import Position
 
     for kind, given, known in (("experiment", name, EXPERIMENTS), ("scale", scale, SCALES)):
         if given not in known:
             raise SettingError(f"unknown {kind} {one_line(given)}; use {', '.join(known)}")
     where = str(choose_device(device))
     chosen = SCALES[scale]
+    if picture is not None:  # one that cannot be read is told of now, not after a model was trained
+        edge = chosen.gtsrb.size
+        make_trigger(picture, size=edge, position=Position.TOP_LEFT, image_shape=(3, edge, edge))
     workshop = Workshop(
         scale=chosen, setting=chosen.gtsrb, work=work, data=data, picture=picture, device=where, seed=seed, tell=log
     )

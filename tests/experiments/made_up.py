@@ -10,8 +10,10 @@ import torch
 from tabor.attacks.badnet import Backdoor
 from tabor.experiments import SCALES, Setting
 from tabor.experiments.workshop import Plant
-from tabor.result import ClassFinding, ClassStatus, ScanResult, Verdict
+from tabor.result import ScanResult
 from tabor.trigger import Trigger
+
+from ..scanned import finding, scan_result
 
 
 def trigger(columns: int) -> Trigger:
@@ -23,47 +25,10 @@ def trigger(columns: int) -> Trigger:
 
 def result(*targets: int) -> ScanResult:
     """Of a scan that restored two columns for each of three classes."""
-    classes = tuple(
-        ClassFinding(
-            index=k,
-            name=str(k),
-            status=ClassStatus.CONVERGED,
-            score=0.0,
-            anomaly_index=float(k),
-            flagged=k in targets,
-            sparsity=0.5,
-            smoothness=0.1,
-            steps=5,
-            mask_l1=8.0,
-            attack_success=1.0,
-            crop_accuracy=1.0,
-            explanation_accuracy=1.0,
-        )
-        for k in range(3)
-    )
-    return ScanResult(
-        verdict=Verdict.BACKDOORED if targets else Verdict.CLEAN,
-        reason="made up",
-        score=0.5,
-        p_value=None,
-        calibration="none",
-        targets=targets,
-        threshold=2.0,
-        patch_threshold=None,
-        method="tabor",
-        preset="fast",
-        settings={},
-        seed=0,
-        device="cpu",
-        model={"source": "memory", "sha256": None, "architecture": "x", "num_classes": 3},
-        data={"source": "memory", "images": 1, "classes_present": 3},
-        clean_accuracy=1.0,
-        timing={"seconds": 2.4, "image_passes": 1, "images_per_second": 1.0, "peak_memory_bytes": 1},
-        warnings=(),
-        classes=classes,
+    return scan_result(
+        targets,
+        classes=tuple(finding(k, flagged=k in targets, anomaly_index=float(k)) for k in range(3)),
         triggers={k: trigger(2) for k in range(3)},
-        patches={},
-        tabor_version="0",
     )
 
 

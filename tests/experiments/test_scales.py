@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from tabor.attacks.poison import BLACK
+from tabor.cli import main
 from tabor.errors import SettingError
 from tabor.experiments import SCALES, Setting, Workshop, workshop
 from tabor.experiments.workshop import Plant
@@ -63,3 +64,19 @@ def test_the_triggers_of_imagenet_shrink_with_its_images() -> None:
 def test_a_coloured_square_has_a_name_of_its_own() -> None:
     plants = [Plant("square", 6, Position.TOP, 1), Plant("square", 6, Position.TOP, 1, BLACK)]
     assert [plant.name for plant in plants] == ["square-6-top-1", "square-0-6-top-1"]
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        pytest.param(["--picture", "nothing.png"], "there is no trigger picture nothing.png", id="no picture"),
+        pytest.param(["--scale", "cpu"], "needs the data set gtsrb", id="no data"),
+    ],
+)
+def test_what_is_missing_is_told_before_anything_is_trained(
+    given: list[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["reproduce", "figure7", "--work", str(tmp_path), "--out", str(tmp_path / "out"), *given]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert told in line
+    assert not list(tmp_path.rglob("*.safetensors"))

@@ -14,9 +14,11 @@ from tabor.attacks.poison import make_trigger
 from tabor.data import ImageSet
 from tabor.models import LoadedModel, load_model
 from tabor.position import Position
-from tabor.result import ClassFinding, ClassStatus, ScanResult, Verdict
+from tabor.result import ScanResult
 from tabor.training import TrainSettings, train_classifier
 from tabor.trigger import Trigger
+
+from ..scanned import finding, scan_result
 
 SIDE, TARGET = 16, 2
 QUICK = TrainSettings(epochs=12, learning_rate=5e-3, batch_size=16, augment=False)
@@ -69,23 +71,6 @@ def victim(tmp_path_factory: pytest.TempPathFactory) -> Victim:
 def found() -> Callable[..., ScanResult]:
     """Makes the result of a scan that restored a trigger near the true one, not it: one row and column aside."""
 
-    def finding(index: int, flagged: bool, success: float) -> ClassFinding:
-        return ClassFinding(
-            index=index,
-            name=str(index),
-            status=ClassStatus.CONVERGED,
-            score=0.0,
-            anomaly_index=0.0,
-            flagged=flagged,
-            mask_l1=9.0,
-            attack_success=success,
-            crop_accuracy=1.0,
-            explanation_accuracy=1.0,
-            sparsity=0.0625,
-            smoothness=0.0,
-            steps=10,
-        )
-
     def make(
         targets: tuple[int, ...] = (TARGET,),
         *,
@@ -95,29 +80,12 @@ def found() -> Callable[..., ScanResult]:
         sha256: str | None = None,
     ) -> ScanResult:
         mask = mask or square(1, 1, 4)
-        return ScanResult(
-            verdict=Verdict.BACKDOORED if targets else Verdict.CLEAN,
-            reason="as the test wants it",
-            score=0.5,
-            p_value=0.5,
-            calibration="none",
-            targets=targets,
-            threshold=3.0,
-            patch_threshold=None,
-            method="tabor",
-            preset="fast",
-            settings={},
-            seed=0,
-            device="cpu",
+        return scan_result(
+            targets,
             model={"source": "m", "sha256": sha256, "architecture": "tabor:digits4", "num_classes": 3},
-            data={"source": "bars", "images": 120, "classes_present": 3},
-            clean_accuracy=1.0,
-            timing={"seconds": 1.0, "image_passes": 1, "images_per_second": 1.0, "peak_memory_bytes": 1},
-            warnings=(),
-            classes=tuple(finding(k, k in targets, success) for k in range(3)),
+            classes=tuple(finding(k, flagged=k in targets, attack_success=success) for k in range(3)),
             triggers=dict.fromkeys(range(3), mask),
             patches={} if patch is None else dict.fromkeys(targets, patch),
-            tabor_version="0",
         )
 
     return make

@@ -117,8 +117,9 @@ class Workshop:
         """Returns a clean model."""
         path = self._file(f"{arch.partition(':')[2]}-{self.seed}")
         if not path.exists():
+            train, test = self.train, self.test  # which may be missing: first, as nothing is being trained then
             self.tell(f"training {path.stem}")
-            train_classifier(arch, self.train, self.test, path, self.setting.training, self.seed, device=self.device)
+            train_classifier(arch, train, test, path, self.setting.training, self.seed, device=self.device)
         return path
 
     def victim(self, plants: Sequence[Plant], arch: str | None = None) -> Path:
