@@ -4,7 +4,9 @@ The loop is written as public implementations are: one class after another, NCHW
 network a step.  The engine takes as many steps with as many images, R3 and R4 on all of them.  The bare network is its
 forward pass and the gradient with respect to the images, at the best of several batches, and nothing else.
 
-    python benchmarks/speed.py --json speed.json
+A network of random weights answers at random to rounding too, so the engine keeps it in float32; give a trained one.
+
+    python benchmarks/speed.py --model MODEL --data DATA --json speed.json
     python benchmarks/speed.py --arch timm:resnet18 --size 224 --num-classes 10 --classes 2 --steps 5
 """
 
@@ -26,15 +28,17 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from tabor.access import Classifier
-from tabor.data import ImageSet
+from tabor.data import ImageSet, load_images
 from tabor.findings import peak_memory
 from tabor.methods.tabor import Tabor, r1, r2
+from tabor.models import load_model
 from tabor.models.build import Architecture, initialise
 from tabor.models.pixels import prepared
 from tabor.solver import SolverSettings, solve
 
 BATCH = 32
 BATCHES = (16, 32, 64, 128, 256)
+IMAGES = 256
 BARE_IMAGES = 512
 LARGEST_PIXELS = 2**24
 """Numbers in a batch of images for the bare network: more only fills the memory."""
@@ -46,14 +50,31 @@ REPEATS = 3
 def arguments() -> argparse.Namespace:
     """Returns the parsed command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--arch", default="tabor:gtsrb6")
+    parser.add_argument("--model", type=Path, help="a trained model; without it, random weights and images")
+    parser.add_argument("--data", help="its clean images")
+    parser.add_argument("--arch", default="tabor:gtsrb6", help="of the random weights, as --size and --num-classes")
     parser.add_argument("--size", type=int, default=32)
     parser.add_argument("--num-classes", type=int, default=43)
     parser.add_argument("--classes", type=int, default=8, help="how many of them are searched")
     parser.add_argument("--steps", type=int, default=20, help="steps a class")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--json", type=Path)
-    return parser.parse_args()
+    args = parser.parse_args()
+    if (args.model is None) != (args.data is None):
+        parser.error("--model and --data go together")
+    return args
+
+
+def subject(args: argparse.Namespace) -> tuple[nn.Module, ImageSet]:
+    """Returns the network and the images."""
+    if args.model is not None:
+        return load_model(args.model), load_images(args.data, limit=IMAGES, seed=0)
+    half = None if args.arch.startswith("tabor:") else (0.5, 0.5, 0.5)
+    size = (args.size, args.size)
+    architecture = Architecture(name=args.arch, num_classes=args.num_classes, size=size, mean=half, std=half)
+    pixels = torch.rand(IMAGES, 3, *size, generator=torch.Generator().manual_seed(0))
+    images = ImageSet(pixels, torch.arange(IMAGES) % args.num_classes, (), "noise")
+    return prepared(initialise(architecture, seed=0), architecture), images
 
 
 def timed(work: Callable[[], Any], device: torch.device) -> float:
@@ -136,33 +157,30 @@ def operations(network: nn.Module, image: Tensor) -> float:
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     """Returns all figures of one run."""
     device = torch.device(args.device)
-    half = None if args.arch.startswith("tabor:") else (0.5, 0.5, 0.5)
-    size = (args.size, args.size)
-    architecture = Architecture(name=args.arch, num_classes=args.num_classes, size=size, mean=half, std=half)
-    model = prepared(initialise(architecture, seed=0), architecture).eval().requires_grad_(False).to(device)
-    generator = torch.Generator().manual_seed(0)
-    pixels = torch.rand(256, 3, *size, generator=generator).to(device)
-    images = ImageSet(pixels, (torch.arange(256) % args.num_classes).to(device), (), "noise")
+    network, images = subject(args)
+    model, images = network.eval().requires_grad_(False).to(device), images.to(device)
     targets, method = list(range(args.classes)), Tabor(crop_share=1.0, mask_dropout=0.0, restoring=None)
     passes = args.classes * args.steps * (2 * BATCH + 1)
 
     classifier = Classifier(model, device, images.shape)
-    classifier.hasten(pixels)
+    classifier.hasten(images.images)
     classifier.limit_memory(None)
     engine(classifier, images, targets[:1], 2, method)  # to warm up
     seconds = {"engine": timed(lambda: engine(classifier, images, targets, args.steps, method), device)}
     memory = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else peak_memory()
     loop_all(model, images, targets[:1], 2, method)
     seconds["loop"] = timed(lambda: loop_all(model, images, targets, args.steps, method), device)
+    rates = {name: passes / taken for name, taken in seconds.items()}
     network = model.to(memory_format=torch.channels_last)
-    rates = {name: passes / taken for name, taken in seconds.items()} | {"bare": bare(network, pixels)}
+    flops = operations(network, images.images[0])
+    rates["bare"] = bare(network.to(classifier.dtype), images.images.to(classifier.dtype))
     peaks = {str(dtype).partition(".")[2]: peak(dtype, device) for dtype in (torch.bfloat16, torch.float32)}
     return {
         **rates,
         "peak": peaks,
         "engine_over_loop": rates["engine"] / rates["loop"],
         "engine_over_bare": rates["engine"] / rates["bare"],
-        "bare_over_peak": rates["bare"] * operations(network, pixels[0]) / max(peaks.values()),
+        "bare_over_peak": rates["bare"] * flops / max(peaks.values()),
         "peak_memory_bytes": memory,
         "engine_dtype": str(classifier.dtype).removeprefix("torch."),
     }
@@ -175,13 +193,15 @@ def main() -> int:
     for name in ("loop", "engine", "bare"):
         print(f"{name:>7}: {found[name]:8.0f} images a second, forward and back")
     print("   peak: " + ", ".join(f"{value / 1e9:.0f} GFLOP/s in {name}" for name, value in found["peak"].items()))
+    print(f" engine and bare network in {found['engine_dtype']}")
     for name in ("engine_over_loop", "engine_over_bare", "bare_over_peak"):
         print(f"{name.replace('_', ' ')}: {found[name]:.2f}")
     print(f"peak memory: {found['peak_memory_bytes'] / 2**20:.0f} MiB")
     if args.json:
         device = torch.cuda.get_device_name() if args.device.startswith("cuda") else platform.machine()
         machine = {"device": device, "threads": torch.get_num_threads(), "cores": os.cpu_count()}
-        about = {"machine": machine | {"torch": torch.__version__}, "settings": vars(args) | {"json": str(args.json)}}
+        settings = {name: str(value) if isinstance(value, Path) else value for name, value in vars(args).items()}
+        about = {"machine": machine | {"torch": torch.__version__}, "settings": settings}
         args.json.write_text(json.dumps(found | about, indent=2) + "\n")
     return 0
 

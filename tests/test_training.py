@@ -50,6 +50,20 @@ def test_it_learns_a_separable_set() -> None:
     assert not model.training
 
 
+def test_it_learns_as_well_in_a_fast_number_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tabor.training.best_dtype", lambda _device: torch.bfloat16)
+    train, test, model = toy_set(), toy_set(30, seed=9), fresh()
+    seen = set()
+    next(m for m in model.modules() if isinstance(m, nn.Conv2d)).register_forward_hook(
+        lambda _module, _inputs, output: seen.add(output.dtype)
+    )
+    with torch.autocast("cpu", torch.bfloat16):  # a caller's own keeps converted weights, which must not be used again
+        fit(model, train.images, train.labels, QUICK, 0)
+    assert seen == {torch.bfloat16}
+    assert {weight.dtype for weight in model.parameters()} == {torch.float32}
+    assert accuracy(model, test.images, test.labels) > 0.95
+
+
 @pytest.mark.parametrize("augment", [True, False])
 def test_the_same_seed_gives_the_same_weights(augment: bool) -> None:
     train = toy_set()

@@ -46,7 +46,7 @@ class RestoreSettings:
             many whatever they do.
         tries: random colours that the search for a window's colours begins with; the best end counts.
         steps, first_steps: optimiser steps on the colours, and in the first look.
-        compared: other classes whose leads in a patch's window tell what is natural there.
+        compared: most other classes whose leads in a patch's window tell what is natural there.
         surveyed, batch_size, judged, cropped: images that the survey takes, that a step on the colours takes, that a
             patch is judged by, and that tell what a window hides.
         learning_rate: of Adam, on the colours before the sigmoid.
@@ -72,7 +72,7 @@ class RestoreSettings:
     tries: int = 3
     steps: int = 20
     first_steps: int = 10
-    compared: int = 32
+    compared: int = 64
     surveyed: int = 8
     batch_size: int = 8
     judged: int = 64

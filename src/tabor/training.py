@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from tabor.access import choose_device
 from tabor.data import ImageSet
+from tabor.engine import best_dtype
 from tabor.errors import DataError, SettingError
 from tabor.models.build import Architecture, initialise
 from tabor.models.pixels import prepared
@@ -56,7 +57,7 @@ def fit(
     seed: int,
     on_epoch: Callable[[int, float], None] | None = None,
 ) -> None:
-    """Trains the model in place.
+    """Trains the model in place: weights in float32, products in the number type that the device multiplies fastest.
 
     Args:
         model: takes images (N, C, H, W) and returns logits; on the images' device.
@@ -69,6 +70,7 @@ def fit(
     generator = torch.Generator().manual_seed(seed)
     batch = min(settings.batch_size, len(images))
     steps = max(1, len(images) // batch)
+    fast = best_dtype(images.device)
     model.to(memory_format=torch.channels_last)
     optimiser = torch.optim.AdamW(
         model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
@@ -87,7 +89,9 @@ def fit(
                     batch_images = augmented(batch_images, generator)
                 if settings.mirror:
                     batch_images = mirrored(batch_images, generator)
-                loss = F.cross_entropy(model(batch_images), labels[index])
+                with torch.autocast(images.device.type, fast, enabled=fast != torch.float32, cache_enabled=False):
+                    logits = model(batch_images)
+                loss = F.cross_entropy(logits.float(), labels[index])
                 optimiser.zero_grad()
                 loss.backward()
                 optimiser.step()
