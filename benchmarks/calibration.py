@@ -31,8 +31,7 @@ HEAD = (
     "location",
     "scale",
     "share",
-    "threshold, {} classes",
-    "10 classes",
+    "threshold",
     "above it: fitted",
     "tested",
     "bound",
@@ -71,27 +70,25 @@ def largest_patch(result: ScanResult) -> float | None:
     return max((index for index in indices if index is not None), default=None)
 
 
-def fit(values: Sequence[float | None], classes: int) -> Null | None:
+def fit(values: Sequence[float | None]) -> Null | None:
     """Fits the law; None: too few models have a value.  Their share is Laplace's estimate, unless all have one."""
     known = [value for value in values if value is not None]
     if len(known) < FEWEST:
         return None
     share = 1.0 if len(known) == len(values) else (len(known) + 1) / (len(values) + 2)
-    return dataclasses.replace(fit_null(known, classes, ANY, f"{len(values)} clean models"), share=share)
+    return dataclasses.replace(fit_null(known, ANY, f"{len(values)} clean models"), share=share)
 
 
-def row(
-    name: str, law: Null | None, classes: int, fitted: Sequence[float | None], tested: Sequence[float | None]
-) -> str:
+def row(name: str, law: Null | None, fitted: Sequence[float | None], tested: Sequence[float | None]) -> str:
     """Returns one law as a row of a Markdown table."""
     if law is None:
         known = sum(value is not None for value in fitted)
         return f"| {name} | too few to fit: {known} of {len(fitted)} models have a value |" + " |" * (len(HEAD) - 2)
-    threshold = law.threshold(RATE, classes)
+    threshold = law.threshold(RATE)
     above = [sum(value is not None and value > threshold for value in values) for values in (fitted, tested)]
     bound = binomtest(above[1], len(tested)).proportion_ci(confidence_level=0.95, method="exact").high
     cells = [name, f"{law.location:.2f}", f"{law.scale:.2f}", f"{law.share:.2f}", f"{threshold:.2f}"]
-    cells += [f"{law.threshold(RATE, 10):.2f}", f"{above[0]} of {len(fitted)}", f"{above[1]} of {len(tested)}"]
+    cells += [f"{above[0]} of {len(fitted)}", f"{above[1]} of {len(tested)}"]
     return "| " + " | ".join([*cells, f"{bound:.3f}"]) + " |"
 
 
@@ -102,12 +99,11 @@ def main() -> int:
     fitted, tested = (runs, load(args.test)) if args.test else (runs[::2], runs[1::2])
     if len({result.model["num_classes"] for result in [*fitted, *tested]}) != 1 or not tested:
         sys.exit("give at least two runs, all of models with as many classes")
-    classes = fitted[0].model["num_classes"]
-    print("| " + " | ".join(HEAD).format(classes) + " |", "|" + " --- |" * len(HEAD), sep="\n")
+    print("| " + " | ".join(HEAD) + " |", "|" + " --- |" * len(HEAD), sep="\n")
     measures: dict[str, Callable[[ScanResult], float | None]] = {"masks": largest_mask, "patches": largest_patch}
     for name, measure in measures.items():
         values, others = ([measure(result) for result in results] for results in (fitted, tested))
-        print(row(name, fit(values, classes), classes, values, others))
+        print(row(name, fit(values), values, others))
     return 0
 
 

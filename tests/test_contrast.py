@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from statistics import median
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -78,6 +79,17 @@ def test_what_one_class_answers_to_stands_out_and_what_all_answer_to_does_not() 
 def test_a_lead_is_held_against_the_highest_other_one(lead: float, others: list[float], index: float) -> None:
     assert standing_out(lead, others) == pytest.approx(index)
     assert standing_out(lead, others[::-1]) == pytest.approx(index)
+
+
+@pytest.mark.parametrize("law", ["exponential", "gumbel", "normal"])
+def test_the_index_of_natural_leads_does_not_grow_with_the_number_of_classes(law: str) -> None:
+    draws = np.random.default_rng(0)
+
+    def once_in_a_hundred(classes: int) -> float:
+        leads = np.sort(getattr(draws, law)(size=(1000, classes)), axis=1)
+        return float(np.quantile([standing_out(row[-1], row[:-1]) for row in leads], 0.99))
+
+    assert once_in_a_hundred(200) < 1.1 * once_in_a_hundred(43)
 
 
 def test_the_second_of_two_backdoors_in_one_place_stands_out_too() -> None:

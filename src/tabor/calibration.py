@@ -3,6 +3,10 @@
 A threshold for *one* class, applied to the most extreme of many, flags clean models as a rule.  So the law is that of a
 clean model's largest value (an anomaly index of a mask, or of a patch), which follows Gumbel's law of extremes and is
 fitted to scans of clean models.
+
+How many classes a model has plays no part.  With more of them the highest lead is higher, but so is the next, which it
+is held against: of n values with an exponential tail the two largest lie as far apart whatever n is (Rényi's
+representation); of values with a lighter tail they come nearer.
 """
 
 from __future__ import annotations
@@ -25,62 +29,54 @@ class Null:
     """The law of a clean model's largest value.
 
     Attributes:
-        location: Gumbel's location, for `classes` classes.
+        location: Gumbel's location.
         scale: Gumbel's scale, positive.
-        classes: how many classes the models had that it was fitted to.
         planted: values of planted backdoors are taken to lie anywhere between 0 and this: nothing is known of the
             attacker.
         source: on what it was fitted, in words.
         share: the share of clean models that have such a value at all, in (0, 1].
 
     Raises:
-        SettingError: the scale, the class count, the range of planted values or the share is not positive, or the
-            share is above 1.
+        SettingError: the scale, the range of planted values or the share is not positive, or the share is above 1.
     """
 
     location: float
     scale: float
-    classes: int
     planted: float
     source: str
     share: float = 1.0
 
     def __post_init__(self) -> None:
-        positive = 0 < self.scale < math.inf and 0 < self.planted < math.inf and self.classes >= 1
+        positive = 0 < self.scale < math.inf and 0 < self.planted < math.inf
         if not positive or not math.isfinite(self.location) or not 0 < self.share <= 1:
             raise SettingError(f"a null distribution needs positive numbers, got {self}")
 
-    def p_value(self, value: float, classes: int) -> float:
-        """Returns the chance that a clean model of that many classes reaches this value."""
-        return self.share * float(gumbel_r.sf(value, self._location(classes), self.scale))
+    def p_value(self, value: float) -> float:
+        """Returns the chance that a clean model reaches this value."""
+        return self.share * float(gumbel_r.sf(value, self.location, self.scale))
 
-    def threshold(self, false_alarm_rate: float, classes: int) -> float:
-        """Returns the value that a clean model of that many classes exceeds with that chance.
+    def threshold(self, false_alarm_rate: float) -> float:
+        """Returns the value that a clean model exceeds with that chance.
 
         Not below 0, from where on planted values lie, even where fewer clean models than that have a value at all.
         """
         rate = min(false_alarm_rate / self.share, 1.0)
-        return max(0.0, float(gumbel_r.isf(rate, self._location(classes), self.scale)))
+        return max(0.0, float(gumbel_r.isf(rate, self.location, self.scale)))
 
-    def probability(self, value: float, classes: int) -> float:
+    def probability(self, value: float) -> float:
         """Returns the chance that the model is backdoored, if half of all models are (Bayes' rule), in [0.01, 0.99].
 
         The largest value of a backdoored model is taken to lie anywhere between 0 and `planted`; that of a clean one
         follows this law.  Below the law's mode nothing speaks more for a backdoor than at the mode; and that there is a
         value at all speaks for none, as it depends on the data more than on backdoors.
         """
-        location = self._location(classes)
-        clean = gumbel_r.logpdf(max(value, location), location, self.scale)
+        clean = gumbel_r.logpdf(max(value, self.location), self.location, self.scale)
         planted = -math.log(self.planted)
         return float(np.clip(1 / (1 + np.exp(np.clip(clean - planted, -50, 50))), 1 - CERTAINTY, CERTAINTY))
 
-    def _location(self, classes: int) -> float:
-        """The largest of n values is as if drawn n/n₀ times from the largest of n₀: Gumbel's location moves."""
-        return self.location + self.scale * math.log(max(classes, 1) / self.classes)
 
-
-def fit_null(largest: Sequence[float], classes: int, planted: float, source: str) -> Null:
-    """Fits the law to the largest values of clean models with that many classes, by maximum likelihood.
+def fit_null(largest: Sequence[float], planted: float, source: str) -> Null:
+    """Fits the law to the largest values of clean models, by maximum likelihood.
 
     Only the upper half counts by its values: of the others it is taken to be known that they lie below the median.
     What decides is the upper tail, and a network that nothing fools at all should not make it wider.
@@ -94,4 +90,4 @@ def fit_null(largest: Sequence[float], classes: int, planted: float, source: str
     middle = float(np.median(values))
     upper = values[values >= middle]
     location, scale = gumbel_r.fit(CensoredData(uncensored=upper, left=np.full(len(values) - len(upper), middle)))
-    return Null(location=float(location), scale=float(scale), classes=classes, planted=planted, source=source)
+    return Null(location=float(location), scale=float(scale), planted=planted, source=source)

@@ -34,10 +34,9 @@ class OutlierSettings:
     """The outlier test.
 
     Attributes:
-        false_alarm_rate: chance that a clean model has any class flagged.
-        null: the law of a clean model's largest anomaly index.  None: as if scores were normal and their spread known,
-            each of n classes tested at rate/n; where the spread is the MAD's estimate the chance is then higher, about
-            5 times for 43 classes.
+        false_alarm_rate: chance that a clean model has any class flagged: as if scores were normal and their spread
+            known, each of n classes is tested at rate/n.  Where the spread is the MAD's estimate the chance is higher,
+            about 5 times for 43 classes.
         patches: the law of the largest anomaly index of a clean model's patches.  With it a class is flagged for either
             reason, and each test has half of the rate.  None: patches count for nothing.
         threshold: a fixed anomaly index instead (the literature's 2).
@@ -48,7 +47,6 @@ class OutlierSettings:
     """
 
     false_alarm_rate: float = 0.01
-    null: Null | None = None
     patches: Null | None = None
     threshold: float | None = None
     spread_floor: float = 0.0
@@ -64,13 +62,12 @@ class OutlierSettings:
         """Returns the anomaly index above which one of `classes` classes is flagged."""
         if self.threshold is not None:
             return self.threshold
-        if self.null is not None:
-            return self.null.threshold(self._rate, classes)
         return float(norm.isf(self._rate / max(classes, 1)))
 
-    def patch_threshold(self, classes: int) -> float | None:
-        """Returns the anomaly index of a patch above which a class is flagged; None: none is, whatever it is."""
-        return None if self.patches is None else self.patches.threshold(self._rate, classes)
+    @property
+    def patch_threshold(self) -> float | None:
+        """The anomaly index of a patch above which a class is flagged; None: none is, whatever it is."""
+        return None if self.patches is None else self.patches.threshold(self._rate)
 
     def p_value(self, index: float | None, patch: float | None, classes: int) -> float | None:
         """Returns the chance that a clean model's largest index or patch's index is as extreme as these.
@@ -78,33 +75,30 @@ class OutlierSettings:
         None of nothing.
         """
         chances = []
-        if index is not None and self.null is not None:
-            chances.append(self.null.p_value(index, classes))
-        elif index is not None:
+        if index is not None:
             chances.append(float(-np.expm1(classes * np.log1p(-norm.sf(index)))))
         if patch is not None and self.patches is not None:
-            chances.append(self.patches.p_value(patch, classes))
+            chances.append(self.patches.p_value(patch))
         return min(1.0, len(chances) * min(chances)) if chances else None
 
     def probability(self, index: float | None, patch: float | None, classes: int) -> float:
         """Returns the chance that the model is backdoored, in [0.01, 0.99], by the stronger evidence; 0.5 without any.
 
-        Without a law of clean models it is only a monotone function of the index, 0.5 at the threshold.
+        What a mask's index says is no more than a monotone function of it, 0.5 at the threshold.
         """
         chances = []
-        if index is not None and self.null is not None:
-            chances.append(self.null.probability(index, classes))
-        elif index is not None:
+        if index is not None:
             chances.append(float(np.clip(expit(index - self.threshold_for(classes)), 1 - CERTAINTY, CERTAINTY)))
         if patch is not None and self.patches is not None:
-            chances.append(self.patches.probability(patch, classes))
+            chances.append(self.patches.probability(patch))
         return max(chances, default=0.5)
 
     @property
     def calibration(self) -> str:
         """On what the chances rest, in words."""
-        laws = dict.fromkeys(law.source for law in (self.null, self.patches) if law is not None)
-        return "; ".join(laws) or "normal scores whose spread is known; not fitted to any clean model"
+        if self.patches is None:
+            return "normal scores whose spread is known; not fitted to any clean model"
+        return self.patches.source
 
     @property
     def _rate(self) -> float:
@@ -206,7 +200,7 @@ def decide(
     for k, value in zip(scored, values, strict=True):
         indices[k] = value
     threshold = settings.threshold_for(len(scored) + left_out)  # a class left out was looked at all the same
-    patch_threshold = settings.patch_threshold(count)
+    patch_threshold = settings.patch_threshold
     small = {
         k: value - threshold for k, value in zip(scored, values, strict=True) if value > threshold and confirmed[k]
     }

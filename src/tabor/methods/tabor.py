@@ -27,7 +27,6 @@ ENDLESS = 1e6
 PATCHES = Null(
     location=1.48,
     scale=1.43,
-    classes=43,
     planted=60.0,
     source="patches: 101 clean classifiers of GTSRB, three networks (docs/results/calibration.md)",
     share=0.21,
