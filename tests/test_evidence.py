@@ -4,11 +4,11 @@ import dataclasses
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tabor.access import Classifier
 from tabor.data.images import ImageSet
-from tabor.evidence import Evidence, measure
+from tabor.evidence import Evidence, measure, right_without
 from tabor.trigger import Trigger
 
 from .closed_form import CPU, Linear, classifier, dark_images, doorway, patch
@@ -95,3 +95,28 @@ def test_images_and_trigger_come_back_unchanged_and_the_work_is_counted() -> Non
     measure(model, trigger, 2, images)
     assert all(torch.equal(now, then) for now, then in zip(held, before, strict=True))
     assert model.image_passes == 2 + 3 + 1  # attack, crop, explanation
+
+
+class AfraidOfTheDark(nn.Module):
+    """Class 0, but class 1 where the upper left corner is black, and class 2 where the lower right one is white."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        black = (images[:, 0, :2, :2].amax((1, 2)) == 0).float()
+        white = (images[:, 0, 2:, 2:].amin((1, 2)) == 1).float()
+        return torch.stack([0.5 - 0 * black, black, 2 * white], 1)
+
+
+@pytest.mark.parametrize(
+    ("top", "left", "enough", "right"),
+    [
+        pytest.param(0, 0, 3, 6, id="where black is the trigger, white does not hide"),
+        pytest.param(0, 0, 0, 0, id="black will do where so few are enough"),
+        pytest.param(2, 2, 3, 6, id="where white is the trigger, black does not hide"),
+        pytest.param(0, 2, 3, 6, id="nothing there"),
+    ],
+)
+def test_a_place_is_hidden_in_black_and_then_in_white(top: int, left: int, enough: int, right: int) -> None:
+    mask = torch.zeros(1, SIDE, SIDE)
+    mask[:, top : top + 2, left : left + 2] = 1
+    images = ImageSet(torch.full((6, 1, SIDE, SIDE), 0.5), torch.zeros(6).long(), ())
+    assert right_without(Classifier(AfraidOfTheDark(), CPU, (1, SIDE, SIDE)), mask, images, enough) == right

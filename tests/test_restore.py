@@ -123,6 +123,25 @@ def test_the_window_and_its_colours_are_found() -> None:
     assert float(trigger.pattern[:, 8:12, 8:12].mean()) > 0.9
 
 
+class Black(nn.Module):
+    """Dark and bright as above; class 2 where the window is black all over, and nowhere between."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        inside = images[:, 0, WINDOW.top : WINDOW.bottom, WINDOW.left : WINDOW.right].amax((1, 2))
+        bright = images[:, 0, :3, :3].mean((1, 2))
+        return torch.stack([4 - 8 * bright, 8 * bright - 4, 200 * (0.1 - inside).clamp(min=0) - 6], 1)
+
+
+def test_a_black_trigger_does_not_hide_the_object_and_is_found() -> None:
+    here = Ground(Classifier(Black(), torch.device("cpu"), (1, 12, 12)), images(), SETTINGS)
+    assert not here.hides(WINDOW)
+    assert here.hides(Window(0, 0, 3, 3))
+    patch = PatchSearch(here, 2, 0).best(survey(here).first(2, SETTINGS.first, SETTINGS.apart))
+    assert patch.window == WINDOW
+    assert float(patch.colours.max()) < 0.1
+    assert patch.worth > 1
+
+
 def test_the_closer_search_never_loses_worth() -> None:
     here = ground()
     start = Window(7, 7, 12, 12)

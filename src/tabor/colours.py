@@ -13,7 +13,10 @@ from tabor.rows import Adam
 from tabor.windows import Window
 
 NOISE = 0.3
-"""Standard deviation of the colours that a search begins with, before the sigmoid: about grey."""
+"""Standard deviation of the random colours that a search begins with, before the sigmoid: about grey."""
+
+VIVID = 3.0
+"""What 1 is before the sigmoid where a search begins with a plain colour, and −3 what 0 is: near, and able to move."""
 
 
 def random_colours(ground: Ground, generator: torch.Generator) -> Tensor:
@@ -23,19 +26,38 @@ def random_colours(ground: Ground, generator: torch.Generator) -> Tensor:
     return (NOISE * torch.randn(shape, generator=generator)).to(ground.images.device)
 
 
+@torch.no_grad()
+def plain_worth(ground: Ground, windows: Sequence[Window]) -> Tensor:
+    """Returns every class's mean lead for each window in each plain colour, shape (windows, colours, classes).
+
+    The same forward passes tell of all classes.  −∞ for a class of which all of the few images are.
+    """
+    labels = ground.labels[: ground.settings.surveyed]
+    plain = ground.plain
+    several = [window for window in windows for _ in plain]
+    colours = plain[:, :, None, None].repeat(len(windows), 1, 1, 1)
+    found = ground.judged(torch.arange(len(labels), device=labels.device), several, colours)
+    others = (labels[:, None] != torch.arange(found.shape[2], device=labels.device)).float()
+    mean = (found * others).sum(1) / others.sum(0)  # NaN where all images are of the class
+    return mean.nan_to_num(nan=-torch.inf).unflatten(0, (len(windows), len(plain)))
+
+
 def seek(ground: Ground, windows: Sequence[Window], targets: Sequence[int], begin: Tensor, steps: int) -> list[Patch]:
     """Optimises the colours of each window for its class, with images of other classes.
+
+    Each begins with random colours, and with the plain colour that does best there: a network that was taught a black
+    square answers to black and to nothing between, so that from grey no step leads there.
 
     Args:
         ground: the model and the images.
         windows, targets: as many of each.
-        begin: random colours that each begins with, shape (tries, C, G, G); the best end counts.
+        begin: random colours, shape (tries, C, G, G); the best end counts.
         steps: of the optimiser.
 
     Raises:
         DataError: all images are of one of the classes.
     """
-    at_once = max(1, ground.stamped_at_once // (len(begin) * ground.settings.batch_size))
+    at_once = max(1, ground.stamped_at_once // ((1 + len(begin)) * ground.settings.batch_size))
     return [
         patch
         for k in range(0, len(windows), at_once)
@@ -46,14 +68,17 @@ def seek(ground: Ground, windows: Sequence[Window], targets: Sequence[int], begi
 def _seek_part(
     ground: Ground, windows: Sequence[Window], targets: Sequence[int], begin: Tensor, steps: int
 ) -> list[Patch]:
-    tries, batch = len(begin), ground.settings.batch_size
+    tries, batch = 1 + len(begin), ground.settings.batch_size
     several = [window for window in windows for _ in range(tries)]
     aims = torch.tensor(targets, device=begin.device).repeat_interleave(tries)
     others = {target: ground.not_of(target) for target in set(targets)}
     count = min(ground.settings.judged, *map(len, others.values()))
     turns = torch.arange(max(steps * batch, count), device=begin.device)
     places = torch.stack([others[k][turns % len(others[k])] for k in targets]).repeat_interleave(tries, 0)
-    adam = Adam([begin.repeat(len(windows), 1, 1, 1)], ground.settings.learning_rate, (0.5, 0.9))
+    starts = torch.stack(
+        [torch.cat([begin, plain[None]]) for plain in _plain(ground, windows, targets, begin.shape[2:])]
+    )
+    adam = Adam([starts.flatten(0, 1)], ground.settings.learning_rate, (0.5, 0.9))
     for step in range(steps):
         images = ground.images[places[:, step * batch : (step + 1) * batch]]
         raw = adam.parameters[0].detach().requires_grad_()
@@ -64,6 +89,14 @@ def _seek_part(
     worth = _of_targets(judged, aims).mean(1) - ground.costs(several)
     best = worth.unflatten(0, (-1, tries)).argmax(1) + tries * torch.arange(len(windows), device=worth.device)
     return [Patch(several[k], colours[k], float(worth[k])) for k in best.tolist()]
+
+
+def _plain(ground: Ground, windows: Sequence[Window], targets: Sequence[int], grid: Sequence[int]) -> Tensor:
+    """The best plain colour of each window for its class, before the sigmoid, shape (windows, C, G, G)."""
+    different = list(dict.fromkeys(windows))
+    worth = plain_worth(ground, different)
+    best = [int(worth[different.index(w), :, k].argmax()) for w, k in zip(windows, targets, strict=True)]
+    return (VIVID * (2 * ground.plain[best] - 1))[:, :, None, None].expand(-1, -1, *grid)
 
 
 def _of_targets(leads: Tensor, targets: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tabor.access import Classifier
 from tabor.data import ImageSet
-from tabor.trigger import Trigger, crop, isolate, stamp
+from tabor.trigger import Trigger, crop, isolate, stamp, whiten
 
 WORKS = 0.8
 """Attack success on unseen images without which a trigger flags no class, whatever its score."""
@@ -100,3 +100,24 @@ def measure(classifier: Classifier, trigger: Trigger, target: int, images: Image
         explained=int(explained.sum()),
         explained_of=1,
     )
+
+
+@torch.no_grad()
+def right_without(classifier: Classifier, mask: Tensor, images: ImageSet, enough: float) -> int:
+    """Returns how many images are classified rightly with a place hidden.
+
+    It is blacked out (Eq. 4) and, where that leaves too few, whitened: to black out the place of a black trigger is to
+    stamp the trigger, and then it is not the object that was hidden.
+
+    Args:
+        classifier: the model.
+        mask: the place, shape (1, H, W), on the classifier's device.
+        images: clean images, on the classifier's device.
+        enough: images from which on black will do.
+    """
+    right = 0
+    for hide in (crop, whiten):
+        right = max(right, int((classifier.predict(hide(images.images, mask)).argmax(1) == images.labels).sum()))
+        if right >= enough:
+            break
+    return right

@@ -11,8 +11,9 @@ from torch import Tensor
 from tabor.access import Classifier
 from tabor.data import ImageSet
 from tabor.errors import DataError
-from tabor.patches import Patch, RestoreSettings, paint
-from tabor.trigger import crop, stamp
+from tabor.evidence import right_without
+from tabor.patches import Patch, RestoreSettings, paint, plain_colours
+from tabor.trigger import stamp
 from tabor.windows import Window
 
 STAMPED_AT_ONCE = 256
@@ -38,14 +39,17 @@ class Ground:
         settings: what windows cost.
 
     Attributes:
+        plain: plain colours that windows are tried in, shape (colours, C).
         unit: mean lead of the class that a clean image goes to: the evidence of a real image.
     """
 
     def __init__(self, classifier: Classifier, images: ImageSet, settings: RestoreSettings) -> None:
         self.classifier, self.images, self.labels = classifier, images.images, images.labels
         self.settings = settings
+        self.plain = plain_colours(self.images.shape[1]).to(self.images.device)
         logits = classifier.predict(self.images)
         self.unit = max(float(leads(logits).amax(1).mean()), 1e-6)
+        self._some = ImageSet(self.images[: settings.cropped], self.labels[: settings.cropped], ())
         self._right = int((logits.argmax(1) == self.labels)[: settings.cropped].sum())
         self._seen: dict[Window, int] = {}
 
@@ -126,11 +130,9 @@ class Ground:
         kept = min(self._kept(window), self._right)
         return self.settings.hiding * max(CLEAR - math.log((kept + 1) / (self._right - kept + 1)), 0.0)
 
-    @torch.no_grad()
     def _kept(self, window: Window) -> int:
-        """How many images are classified rightly with the window blacked out."""
+        """How many of some images are classified rightly with the window hidden."""
         if window not in self._seen:
-            images, labels = self.images[: self.settings.cropped], self.labels[: self.settings.cropped]
-            mask = window.mask(*self.size).to(images.device)
-            self._seen[window] = int((self.classifier.predict(crop(images, mask)).argmax(1) == labels).sum())
+            mask = window.mask(*self.size).to(self.images.device)
+            self._seen[window] = right_without(self.classifier, mask, self._some, self.settings.seen * self._right)
         return self._seen[window]

@@ -19,6 +19,14 @@ REAL_IMAGE = 1.0
 """Worth of a patch that convinces as much as a real image of its class."""
 
 
+EVERYWHERE = ((0.1875, 0.09375), (0.28125, 0.09375), (0.40625, 0.125))
+"""Edges of first windows all over an image, and the steps between them, as shares of its shorter edge."""
+
+AT_THE_BORDER = tuple((k / 32, (1 - k / 32) / 2 + 1 / 64) for k in (3, 4, 5, 7, 8, 10, 11, 12, 14, 15))
+"""Sizes between, in the corners and the middles of the edges, where triggers are put: some networks answer to a trigger
+of its very size, and to one that lacks a row or has two more not at all."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class RestoreSettings:
     """How patches are sought.
@@ -29,9 +37,9 @@ class RestoreSettings:
             pixels a trained network has patches anywhere that beat the planted one.
         price: what covering the whole image costs, in leads of a clean image's own class.
         slenderness: what it costs that a window is e times as long as wide, likewise: triggers are compact.
-        hiding: what it costs that the odds of keeping a right answer with the window blacked out are e times lower
+        hiding: what it costs that the odds of keeping a right answer with the window hidden are e times lower
             than where nothing is hidden, likewise.
-        seen: share of its accuracy that the model must keep where a window is blacked out: a patch over the object is a
+        seen: share of its accuracy that the model must keep where a window is hidden: a patch over the object is a
             picture of another class, not a trigger.
         by_worth, by_score: how many classes are looked at closely for a good first window, and for a small mask.
         first: first windows of a class that are looked at.
@@ -44,7 +52,8 @@ class RestoreSettings:
         drawn: windows that are drawn at random in a round, near the best few so far.
         promising, unranked: of these, how many are tried because they do well with the colours found so far, and how
             many whatever they do.
-        tries: random colours that the search for a window's colours begins with; the best end counts.
+        tries: random colours that the search for a window's colours begins with, besides a plain one; the best end
+            counts.
         steps, first_steps: optimiser steps on the colours, and in the first look.
         compared: most other classes whose leads in a patch's window tell what is natural there.
         surveyed, batch_size, judged, cropped: images that the survey takes, that a step on the colours takes, that a
@@ -52,7 +61,7 @@ class RestoreSettings:
         learning_rate: of Adam, on the colours before the sigmoid.
     """
 
-    shapes: tuple[tuple[float, float], ...] = ((0.1875, 0.09375), (0.28125, 0.09375), (0.40625, 0.125))
+    shapes: tuple[tuple[float, float], ...] = (*EVERYWHERE, *AT_THE_BORDER)
     grid: int = 3
     price: float = 4.0
     slenderness: float = 1.0
@@ -69,7 +78,7 @@ class RestoreSettings:
     drawn: int = 160
     promising: int = 10
     unranked: int = 6
-    tries: int = 3
+    tries: int = 2
     steps: int = 20
     first_steps: int = 10
     compared: int = 64

@@ -15,9 +15,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from tabor.colours import random_colours, seek
+from tabor.colours import plain_worth, random_colours, seek
 from tabor.ground import Ground
-from tabor.patches import Patch, plain_colours
+from tabor.patches import Patch
 from tabor.windows import Window, sliding
 
 EQUAL = 0.8
@@ -64,27 +64,19 @@ def distinct(windows: Sequence[Window], count: int, apart: float) -> list[Window
     return chosen
 
 
-@torch.no_grad()
 def survey(ground: Ground) -> Survey:
     """Tries every first window in every plain colour: the same forward passes tell of all classes."""
     windows = sliding(*ground.size, ground.settings.shapes)
-    labels = ground.labels[: ground.settings.surveyed]
-    plain = plain_colours(ground.images.shape[1]).to(labels.device)
-    several = [window for window in windows for _ in plain]
-    colours = plain[:, :, None, None].repeat(len(windows), 1, 1, 1)
-    found = ground.judged(torch.arange(len(labels), device=labels.device), several, colours)
-    others = (labels[:, None] != torch.arange(found.shape[2], device=labels.device)).float()
-    mean = (found * others).sum(1) / others.sum(0)  # NaN where all images are of the class
-    best = mean.nan_to_num(nan=-torch.inf).unflatten(0, (len(windows), len(plain))).amax(1)
+    best = plain_worth(ground, windows).amax(1)
     return Survey(windows, best - ground.costs(windows)[:, None])
 
 
 class PatchSearch:
     """Seeks the window, and the colours in it, that one class answers to most.
 
-    A window's worth is what a few steps make of it from the same few random colours, whatever window was looked at
-    before.  Carried along from window to window the colours would go on becoming stronger, and the last window, not the
-    right one, would win.
+    A window's worth is what a few steps make of it from the same few random colours and from a plain one, whatever
+    window was looked at before.  Carried along from window to window the colours would go on becoming stronger, and the
+    last window, not the right one, would win.
 
     Args:
         ground: the model and the images.

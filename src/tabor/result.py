@@ -61,7 +61,8 @@ class PatchFinding:
         anomaly_index: how many robust standard deviations the class's strongest patch lies above what other classes
             make of the same window; None where the patch says nothing.
         attack_success: share of images of other classes that it sends here, in [0, 1].
-        crop_accuracy: share of images classified rightly with its place blacked out, in [0, 1].
+        crop_accuracy: share of images classified rightly with its place hidden, in [0, 1]: in black, and where
+            that leaves few, in white.
     """
 
     window: tuple[int, int, int, int]

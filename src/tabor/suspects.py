@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from tabor.access import Classifier
 from tabor.contrast import compared, patch_index
 from tabor.data import ImageSet
-from tabor.evidence import Evidence, measure
+from tabor.evidence import Evidence, measure, right_without
 from tabor.ground import Ground
 from tabor.patches import REAL_IMAGE, Patch, RestoreSettings
 from tabor.restore import PatchSearch, survey
@@ -39,8 +39,8 @@ class Suspect:
 
     Attributes:
         patch: where the trigger was, as far as that can be told (`tabor.restore.PatchSearch.placed`).
-        evidence: what was measured.
-        in_sight: whether the model keeps enough of its accuracy where the patch is blacked out; a patch that hides the
+        evidence: what was measured; what is classified rightly without the trigger's place by `right_without`.
+        in_sight: whether the model keeps enough of its accuracy where the patch is hidden; a patch that hides the
             object, as a picture of the target class does, says nothing.
         index: how far the strongest patch of the class stands out from what other classes make of its window, times
             how well this one works (`_effect`); None where it was not measured, as the patch says nothing.
@@ -63,7 +63,7 @@ class Suspect:
 
     @property
     def crop_accuracy(self) -> float:
-        """Share of images classified rightly with its place blacked out, in [0, 1]."""
+        """Share of images classified rightly with its place hidden, in [0, 1]."""
         return self.evidence.cropped_right / max(self.evidence.cropped_of, 1)
 
     @property
@@ -131,7 +131,8 @@ def _look_closely(
     search = PatchSearch(ground, target, seed)
     strongest, patch = search.best(first), search.placed()
     trigger = patch.trigger(*ground.size).to(confirm.images.device)
-    evidence = measure(ground.classifier, trigger, target, confirm)
+    sight = right_without(ground.classifier, trigger.mask, confirm, ground.settings.seen * right)
+    evidence = replace(measure(ground.classifier, trigger, target, confirm), cropped_right=sight)
     kept = min(evidence.cropped_right / max(right, 1), 1.0)
     suspect = Suspect(patch, evidence, in_sight=kept >= ground.settings.seen)
     if not suspect.tells:
@@ -144,8 +145,8 @@ def _look_closely(
 def _effect(attack_success: float, kept: float) -> float:
     """What tells a planted patch from a natural one besides its strength, in [0, 1].
 
-    It works on nearly every image and hides little: attack success and accuracy with the trigger's place blacked out,
-    as in Eq. 8.  That the first counts twice was found on clean models and victims; see docs/results/calibration.md.
+    It works on nearly every image and hides little: attack success and accuracy with the trigger's place hidden, as in
+    Eq. 8.  That the first counts twice was found on clean models and victims; see docs/results/calibration.md.
     """
     return attack_success**2 * kept
 

@@ -28,6 +28,11 @@ def crop(images: Tensor, mask: Tensor) -> Tensor:
     return images * (1 - mask)
 
 
+def whiten(images: Tensor, mask: Tensor) -> Tensor:
+    """x⊙(1−M) + M: the images with the trigger's place in white."""
+    return images * (1 - mask) + mask
+
+
 def isolate(mask: Tensor, pattern: Tensor) -> Tensor:
     """M⊙Δ: the trigger alone on black (Eq. 7)."""
     return mask * pattern
