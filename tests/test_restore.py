@@ -244,14 +244,15 @@ def test_the_index_counts_as_far_as_the_patch_works_and_hides_nothing(monkeypatc
     monkeypatch.setattr(PatchSearch, "placed", lambda _: corner)
     monkeypatch.setattr(Suspect, "works", True)
     classifier = Classifier(Planted(), torch.device("cpu"), (1, 12, 12))
-    halves = images().halves(0)
+    search, confirm = images().halves(0)
+    mistaken = replace(confirm, labels=torch.cat([1 - confirm.labels[:3], confirm.labels[3:]]))
     lenient = replace(SETTINGS, seen=0.1)
-    suspects = restore_suspects(classifier, halves, [2], {}, lenient, 0, lambda _: None)
-    black = halves[1].images.clone()
+    suspects = restore_suspects(classifier, (search, mistaken), [2], {}, lenient, 0, lambda _: None)
+    black = mistaken.images.clone()
     black[:, :, :3, :3] = 0
-    right = [int((Planted()(x).argmax(1) == halves[1].labels).sum()) for x in (halves[1].images, black)]
-    assert 0 < right[1] < right[0]
-    assert suspects[2].anomaly_index == pytest.approx(9.0 * 0.9**2 * right[1] / right[0])
+    right = [int((Planted()(x).argmax(1) == mistaken.labels).sum()) for x in (mistaken.images, black)]
+    assert 0 < right[1] < right[0] < len(mistaken)
+    assert suspects[2].anomaly_index == pytest.approx(9.0 * 0.9**2 * right[1] / len(mistaken))
 
 
 def test_a_patch_over_the_object_says_nothing() -> None:
@@ -323,7 +324,7 @@ def test_the_strongest_patch_is_held_against_others_and_the_placed_one_restored(
     monkeypatch.setattr(PatchSearch, "placed", placed)
     monkeypatch.setattr("tabor.suspects.patch_index", index)
     monkeypatch.setattr(Suspect, "works", True)
-    monkeypatch.setattr("tabor.suspects._effect", lambda *_: 1.0)
+    monkeypatch.setattr(Suspect, "effect", 1.0)
     classifier = Classifier(Planted(), torch.device("cpu"), (1, 12, 12))
     suspects = restore_suspects(classifier, images().halves(0), [0, 1, 2], {}, SETTINGS, 0, lambda _: None)
     assert held == [Window(4, 4, 8, 8)] * 3

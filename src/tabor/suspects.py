@@ -43,7 +43,7 @@ class Suspect:
         in_sight: whether the model keeps enough of its accuracy where the patch is hidden; a patch that hides the
             object, as a picture of the target class does, says nothing.
         index: how far the strongest patch of the class stands out from what other classes make of its window, times
-            how well this one works (`_effect`); None where it was not measured, as the patch says nothing.
+            how well this one works (`effect`); None where it was not measured, as the patch says nothing.
         shadow_of: the class whose stronger patch lies in the same place, or whose far stronger one lies anywhere, if
             there is one: what was planted for that class moves images to others too.
         common: whether most of the classes that were looked at have a patch that says something.
@@ -65,6 +65,15 @@ class Suspect:
     def crop_accuracy(self) -> float:
         """Share of images classified rightly with its place hidden, in [0, 1]."""
         return self.evidence.cropped_right / max(self.evidence.cropped_of, 1)
+
+    @property
+    def effect(self) -> float:
+        """What tells a planted patch from a natural one besides its strength, in [0, 1].
+
+        It works on nearly every image and hides little: attack success and crop accuracy, as in Eq. 8.  That the first
+        counts twice was found on clean models and victims; see docs/results/calibration.md.
+        """
+        return self.attack_success**2 * self.crop_accuracy
 
     @property
     def works(self) -> bool:
@@ -131,24 +140,15 @@ def _look_closely(
     search = PatchSearch(ground, target, seed)
     strongest, patch = search.best(first), search.placed()
     trigger = patch.trigger(*ground.size).to(confirm.images.device)
-    sight = right_without(ground.classifier, trigger.mask, confirm, ground.settings.seen * right)
+    seen = ground.settings.seen * right
+    sight = right_without(ground.classifier, trigger.mask, confirm, seen)
     evidence = replace(measure(ground.classifier, trigger, target, confirm), cropped_right=sight)
-    kept = min(evidence.cropped_right / max(right, 1), 1.0)
-    suspect = Suspect(patch, evidence, in_sight=kept >= ground.settings.seen)
+    suspect = Suspect(patch, evidence, in_sight=sight >= max(seen, 1))
     if not suspect.tells:
         return suspect
     others = compared(target, ground.classifier.num_classes, ground.settings.compared, seed)
     index = patch_index(ground, strongest, target, others, seed)
-    return replace(suspect, index=index * _effect(suspect.attack_success, kept))
-
-
-def _effect(attack_success: float, kept: float) -> float:
-    """What tells a planted patch from a natural one besides its strength, in [0, 1].
-
-    It works on nearly every image and hides little: attack success and accuracy with the trigger's place hidden, as in
-    Eq. 8.  That the first counts twice was found on clean models and victims; see docs/results/calibration.md.
-    """
-    return attack_success**2 * kept
+    return replace(suspect, index=index * suspect.effect)
 
 
 def is_common(suspects: Collection[Suspect]) -> bool:
