@@ -76,7 +76,7 @@ class OutlierSettings:
         """
         chances = []
         if index is not None:
-            chances.append(float(-np.expm1(classes * np.log1p(-norm.sf(index)))))
+            chances.append(float(-np.expm1(classes * norm.logcdf(index))))
         if patch is not None and self.patches is not None:
             chances.append(self.patches.p_value(patch))
         return min(1.0, len(chances) * min(chances)) if chances else None

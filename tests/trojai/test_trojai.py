@@ -106,7 +106,11 @@ def late_room(tmp_path: Path) -> Room:
     return Room(tmp_path)
 
 
-def test_an_infected_model_is_more_likely_infected(room: Room, capsys: Capture) -> None:
+def test_an_infected_model_is_more_likely_infected(
+    room: Room, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Neural Cleanse's fixed 2 is so near to what a clean model has that bfloat16 decides, where a processor has it.
+    monkeypatch.setattr("tabor.access.best_dtype", lambda _device: torch.float32)
     write_model(room.model, cell_network(2).state_dict(), CELLS, {})
     baseline: dict[str, object] = {"method": "neural-cleanse"}  # the quicker one
     assert main(room.words("infer", settings=baseline)) == 1
