@@ -75,9 +75,8 @@ def _seek_part(
     count = min(ground.settings.judged, *map(len, others.values()))
     turns = torch.arange(max(steps * batch, count), device=begin.device)
     places = torch.stack([others[k][turns % len(others[k])] for k in targets]).repeat_interleave(tries, 0)
-    starts = torch.stack(
-        [torch.cat([begin, plain[None]]) for plain in _plain(ground, windows, targets, begin.shape[2:])]
-    )
+    plain = _plain(ground, windows, targets)[:, None, :, None, None].expand(-1, 1, *begin.shape[1:])
+    starts = torch.cat([begin.expand(len(windows), *begin.shape), plain], 1)
     adam = Adam([starts.flatten(0, 1)], ground.settings.learning_rate, (0.5, 0.9))
     for step in range(steps):
         images = ground.images[places[:, step * batch : (step + 1) * batch]]
@@ -91,12 +90,13 @@ def _seek_part(
     return [Patch(several[k], colours[k], float(worth[k])) for k in best.tolist()]
 
 
-def _plain(ground: Ground, windows: Sequence[Window], targets: Sequence[int], grid: Sequence[int]) -> Tensor:
-    """The best plain colour of each window for its class, before the sigmoid, shape (windows, C, G, G)."""
+def _plain(ground: Ground, windows: Sequence[Window], targets: Sequence[int]) -> Tensor:
+    """The best plain colour of each window for its class, before the sigmoid, shape (windows, C)."""
     different = list(dict.fromkeys(windows))
-    worth = plain_worth(ground, different)
-    best = [int(worth[different.index(w), :, k].argmax()) for w, k in zip(windows, targets, strict=True)]
-    return (VIVID * (2 * ground.plain[best] - 1))[:, :, None, None].expand(-1, -1, *grid)
+    rows = torch.tensor([different.index(window) for window in windows], device=ground.plain.device)
+    aims = torch.tensor(targets, device=ground.plain.device)
+    best = plain_worth(ground, different)[rows, :, aims].argmax(1)
+    return VIVID * (2 * ground.plain[best] - 1)
 
 
 def _of_targets(leads: Tensor, targets: Tensor) -> Tensor:
