@@ -87,8 +87,10 @@ def test_the_same_network_in_every_format(tmp_path: Path) -> None:
         for name, model in models.items():
             assert float((model(images.images) - wanted).abs().max() / wanted.abs().max()) <= TOLERANCE, name
     settings = SolverSettings(steps=20, smallest_steps=10, batch_size=4, success=0.6)
+    # In float32: bfloat16, where a processor has it, rounds as the operations stand, which differ between the formats.
     results: dict[str, ScanResult] = {
-        name: scan(model, images, method=Tabor(restoring=None), solver=settings) for name, model in models.items()
+        name: scan(model, images, method=Tabor(restoring=None), solver=settings, precision="exact")
+        for name, model in models.items()
     }
     first = results["safetensors"]
     assert any(finding.anomaly_index is not None for finding in first.classes)
