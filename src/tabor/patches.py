@@ -23,8 +23,8 @@ EVERYWHERE = ((0.1875, 0.09375), (0.28125, 0.09375), (0.40625, 0.125))
 """Edges of first windows all over an image, and the steps between them, as shares of its shorter edge."""
 
 AT_THE_BORDER = tuple((k / 32, (1 - k / 32) / 2 + 1 / 64) for k in (3, 4, 5, 7, 8, 10, 11, 12, 14, 15))
-"""Sizes between, in the corners and the middles of the edges, where triggers are put: some networks answer to a trigger
-of its very size, and to one that lacks a row or has two more not at all."""
+"""The same of squares of other sizes in the corners and the middles of the edges, where triggers are put: some networks
+answer to a trigger of its very size, and to one that lacks a row or has two more not at all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,7 @@ class RestoreSettings:
         tries: random colours that the search for a window's colours begins with, besides a plain one; the best end
             counts.
         steps, first_steps: optimiser steps on the colours, and in the first look.
-        compared: most other classes whose leads in a patch's window tell what is natural there.
+        compared: how many other classes, at most, tell by their leads in a patch's window what is natural there.
         surveyed, batch_size, judged, cropped: images that the survey takes, that a step on the colours takes, that a
             patch is judged by, and that tell what a window hides.
         learning_rate: of Adam, on the colours before the sigmoid.
