@@ -23,9 +23,9 @@ EVERYWHERE = ((0.1875, 0.09375), (0.28125, 0.09375), (0.40625, 0.125))
 """Edges of first windows all over an image, and the steps between them, as shares of its shorter edge."""
 
 AT_THE_BORDER = tuple((k / 32, (1 - k / 32) / 2 + 1 / 64) for k in (3, 4, 5, 7, 8, 10, 11, 12, 14, 15))
-"""The same of squares of other sizes, three by three of each: in the corners and the middles of the edges, where triggers
-are put, and in the middle.  Some networks answer to a trigger of its very size, and to one that lacks a row or has two
-more not at all."""
+"""The same of squares of other sizes, three by three of each: in the corners and the middles of the edges, where
+triggers are put, and in the middle.  Some networks answer to a trigger of its very size, and to one that lacks a row or
+has two more not at all."""
 
 
 @dataclass(frozen=True, kw_only=True)
