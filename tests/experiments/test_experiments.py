@@ -10,8 +10,8 @@ from PIL import Image
 
 from tabor.attacks.badnet import Backdoor
 from tabor.cli import main
-from tabor.experiments import EXPERIMENTS, SCALES, Report, workshop, write
-from tabor.experiments.figure9 import TABLE_2
+from tabor.experiments import EXPERIMENTS, Report, workshop, write
+from tabor.experiments.figure9 import TABLE_2, evenly
 from tabor.experiments.outcome import Outcome
 from tabor.experiments.report import Shown
 from tabor.fidelity import Correctness
@@ -84,7 +84,11 @@ def test_table_2_has_64_combinations_in_our_units() -> None:
     assert 2 ** len(TABLE_2) == 64
     assert TABLE_2[1] == pytest.approx((2.55e-2, 2.55e-4))
     assert TABLE_2[3] == pytest.approx((6.5025e-2, 6.5025e-4))
-    assert 64 % SCALES["ci"].combinations == 0
+
+
+@pytest.mark.parametrize(("most", "chosen"), [(64, [0, 1, 2, 3, 4]), (5, [0, 1, 2, 3, 4]), (3, [0, 2, 4]), (2, [0, 3])])
+def test_evenly(most: int, chosen: list[int]) -> None:
+    assert evenly(range(5), most) == chosen
 
 
 @pytest.mark.parametrize(("name", "scale"), [("figure0", "ci"), ("figure7", "huge")])

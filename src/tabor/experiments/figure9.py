@@ -1,14 +1,18 @@
-"""Figures 9 and 14: the same model under all the weights λ of Table 2.  [§5.3.2, Appendix B]"""
+"""Figures 9 and 14: one victim under all the weights λ of Table 2, with both methods.  [§5.3.2, Appendix A and B]"""
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections.abc import Sequence
+from typing import NamedTuple, TypeVar
 
 from tabor.attacks.poison import SQUARE
 from tabor.experiments.outcome import COLUMNS, Outcome, true_triggers
-from tabor.experiments.report import Report
+from tabor.experiments.report import Report, Shown
 from tabor.experiments.workshop import Plant, Workshop
+from tabor.methods.base import Method
+from tabor.methods.neural_cleanse import CostSettings, NeuralCleanse
 from tabor.methods.tabor import Lambdas, Tabor
 from tabor.position import Position
 from tabor.presets import PIXEL_SCALE
@@ -21,42 +25,84 @@ TABLE_2 = (
     (1e-4, 1e-6),
     (1e-2, 1e-4),
 )
-"""λ1 to λ6, for patterns in [0, 1]; see `presets.TABLE_3`."""
+"""TABOR's λ1 to λ6, for patterns in [0, 1]; see `presets.TABLE_3`."""
+
+NEURAL_CLEANSE = (1e-1, 1e-3, 1e-5, 1e-7)
+"""Neural Cleanse's λ1."""
 
 NAMES = [field.name for field in dataclasses.fields(Lambdas)]
 
 SHARE_RIGHT = 60 / 64
 PICTURES_A_ROW = 8
 
+T = TypeVar("T")
+
+
+class Tried(NamedTuple):
+    """A method, the weights λ that it was given, and what it found."""
+
+    method: Method
+    weights: tuple[float, ...]
+    outcome: Outcome
+
 
 def all_weights(workshop: Workshop) -> Report:
-    """Scans one victim with every combination of λ, or evenly chosen ones; sixty of 64 verdicts must be right."""
+    """Scans one victim with every combination of λ, or evenly chosen ones; sixty of 64 verdicts of TABOR must be right.
+
+    The masks alone are sought: only they depend on λ, and a patch would give the victim away whatever they are.
+    """
     plant = Plant(SQUARE, workshop.setting.size, Position.BOTTOM_RIGHT, 7)
     victim = workshop.victim([plant])
     planted = workshop.planted(victim)
-    combinations = list(itertools.product(*TABLE_2))
-    chosen = combinations[:: len(combinations) // workshop.scale.combinations]
-    outcomes = []
-    for number, weights in enumerate(chosen):
-        method = Tabor(lambdas=Lambdas(**dict(zip(NAMES, weights, strict=True))))
-        outcomes.append(Outcome(planted, workshop.scan(victim, method, f"lambdas-{number}-of-{len(chosen)}")))
-    right = sum(outcome.right for outcome in outcomes)
-    shown = [o.restored(f"{k}")[0] for k, o in enumerate(outcomes)]
+
+    def tried(method: Method, weights: tuple[float, ...], label: str) -> Tried:
+        return Tried(method, weights, Outcome(planted, workshop.scan(victim, method, f"{method.name}-{label}")))
+
+    most = workshop.scale.combinations
+    combinations = evenly(list(itertools.product(*TABLE_2)), most)
+    ours = [
+        tried(_with_lambdas(weights), weights, f"masks-{number}-of-{len(combinations)}")
+        for number, weights in enumerate(combinations)
+    ]
+    theirs = [
+        tried(NeuralCleanse(cost=CostSettings(initial=weight)), (weight,), f"{weight:.0e}")
+        for weight in evenly(NEURAL_CLEANSE, most)
+    ]
+    right = sum(each.outcome.right for each in ours)
     return Report(
-        title="Figure 9: the weights of Table 2",
+        title="Figures 9 and 14: the weights of Table 2",
         paper="the weights have nearly no influence upon the detection.",
-        columns=["", *(f"λ{k}" for k in range(1, 7)), *COLUMNS],
-        rows=[
-            [str(k), *(f"{weight:.0e}" for weight in weights), *outcome.cells()]
-            for k, (weights, outcome) in enumerate(zip(chosen, outcomes, strict=True))
-        ],
+        columns=["", "method", *(f"λ{k + 1}" for k in range(len(TABLE_2))), "index of the class", *COLUMNS],
+        rows=[_row(number, each) for number, each in enumerate(ours + theirs)],
         figures=[
-            {"lambdas": list(weights), **outcome.figures()} for weights, outcome in zip(chosen, outcomes, strict=True)
+            {"method": each.method.name, "lambdas": list(each.weights), **each.outcome.figures()}
+            for each in ours + theirs
         ],
-        pictures=[
-            true_triggers(planted),
-            *(shown[k : k + PICTURES_A_ROW] for k in range(0, len(shown), PICTURES_A_ROW)),
-        ],
-        wrong=[] if right >= SHARE_RIGHT * len(chosen) else [f"{right} of {len(chosen)} verdicts are right"],
+        pictures=[true_triggers(planted), *_in_rows(ours), *_in_rows(theirs, first=len(ours))],
+        wrong=[] if right >= SHARE_RIGHT * len(ours) else [f"{right} of TABOR's {len(ours)} verdicts are right"],
         stand_ins=[workshop.setting.stand_in],
     )
+
+
+def evenly(values: Sequence[T], most: int) -> list[T]:
+    """Returns at most so many of the values, evenly chosen."""
+    return list(values[:: -(-len(values) // most)])
+
+
+def _with_lambdas(weights: Sequence[float]) -> Tabor:
+    return Tabor(lambdas=Lambdas(**dict(zip(NAMES, weights, strict=True))), restoring=None)
+
+
+def _row(number: int, tried: Tried) -> list[str]:
+    empty = [""] * (len(TABLE_2) - len(tried.weights))
+    (planted,) = tried.outcome.figures()["planted"]
+    index = planted["anomaly_index"]
+    shown = "–" if index is None else f"{index:.2f}"
+    weights = [f"{weight:.0e}" for weight in tried.weights]
+    return [str(number), tried.method.name, *weights, *empty, shown, *tried.outcome.cells()]
+
+
+def _in_rows(tried: Sequence[Tried], first: int = 0) -> list[list[Shown]]:
+    """Returns the triggers that were restored, under their numbers."""
+    shown = [each.outcome.restored(str(number))[0] for number, each in enumerate(tried, first)]
+    return [shown[k : k + PICTURES_A_ROW] for k in range(0, len(shown), PICTURES_A_ROW)]

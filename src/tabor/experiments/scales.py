@@ -62,7 +62,7 @@ class Scale:
         name: what `--scale` calls it.
         gtsrb, imagenet, faces: the setting for each of the paper's data sets.
         preset: of the scans.
-        combinations: how many of the 64 settings of λ Figure 9 goes through, evenly chosen.
+        combinations: how many of the 64 settings of λ Figure 9 goes through at most, evenly chosen.
     """
 
     name: str
