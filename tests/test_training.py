@@ -14,7 +14,7 @@ from tabor.data import ImageSet
 from tabor.errors import DataError, ModelError, SettingError, TaborError
 from tabor.models import Architecture, load_model
 from tabor.models.build import initialise
-from tabor.training import TrainSettings, accuracy, fit, mirrored, train_classifier
+from tabor.training import TrainSettings, accuracy, fit, mirrored, train_classifier, zoomed
 
 QUICK = TrainSettings(epochs=16, learning_rate=5e-3, batch_size=16)
 
@@ -105,11 +105,25 @@ def test_half_of_the_images_are_mirrored_each_whole() -> None:
     assert 80 <= int(turned.sum()) <= 120
 
 
-def test_mirroring_changes_the_training() -> None:
+def test_zooming_shows_a_part_of_each_image() -> None:
+    """Across a ramp, pixels 1 to 7 of 9 span 0.75 of the part's edge; the outermost may lie half outside the image."""
+    ramp = torch.linspace(0, 1, 9).expand(50, 1, 9, 9)
+    images = torch.cat([ramp, ramp.mT], 1)
+    made = zoomed(images, 0.5, torch.Generator().manual_seed(0))
+    wide, high = (made[:, 0, 4, 7] - made[:, 0, 4, 1]) / 0.75, (made[:, 1, 7, 4] - made[:, 1, 1, 4]) / 0.75
+    assert 0.5 <= float(wide.min()) < 0.55
+    assert 0.95 < float(wide.max()) <= 1.0
+    torch.testing.assert_close(high, wide)
+    assert set((made[:, 0, 4, 4] > 0.5).tolist()) == set((made[:, 1, 4, 4] > 0.5).tolist()) == {True, False}
+    torch.testing.assert_close(zoomed(images, 1.0, torch.Generator()), images)
+
+
+@pytest.mark.parametrize("change", [{"mirror": True}, {"zoom": 0.5}], ids=str)
+def test_mirroring_and_zooming_change_the_training(change: dict[str, Any]) -> None:
     train = toy_set()
     models = [fresh(), fresh()]
-    for model, mirror in zip(models, (False, True), strict=True):
-        fit(model, train.images, train.labels, TrainSettings(epochs=1, batch_size=16, mirror=mirror), 0)
+    for model, changed in zip(models, ({}, change), strict=True):
+        fit(model, train.images, train.labels, TrainSettings(epochs=1, batch_size=16, **changed), 0)
     plain, other = (model.state_dict() for model in models)
     assert any(not torch.equal(plain[key], other[key]) for key in plain)
 
@@ -148,6 +162,12 @@ def test_accuracy_puts_the_training_flag_back_when_the_model_fails() -> None:
 def test_refused_settings(changes: dict[str, Any]) -> None:
     with pytest.raises(SettingError, match="positive epochs, batch size and learning rate"):
         TrainSettings(**changes)
+
+
+@pytest.mark.parametrize("zoom", [0.0, -0.5, 1.01])
+def test_refused_zoom(zoom: float) -> None:
+    with pytest.raises(SettingError, match=r"a share of an image in \(0, 1\]"):
+        TrainSettings(zoom=zoom)
 
 
 def test_train_classifier_writes_what_it_measured(tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ class TrainSettings:
         weight_decay: of AdamW.
         augment: shift each batch by up to 2 pixels and vary each image's brightness by up to 40 %.
         mirror: mirror half of the images left to right; traffic signs and digits must not be, nor may a trigger.
+        zoom: show each image's part at a random place, with edges of at least that share of the image's; 1: all of it.
     """
 
     epochs: int = 4
@@ -43,10 +44,13 @@ class TrainSettings:
     weight_decay: float = 1e-2
     augment: bool = True
     mirror: bool = False
+    zoom: float = 1.0
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_size < 1 or self.learning_rate <= 0:
             raise SettingError(f"training needs positive epochs, batch size and learning rate, got {self}")
+        if not 0 < self.zoom <= 1:
+            raise SettingError(f"training zooms into a share of an image in (0, 1], got {self.zoom}")
 
 
 def fit(
@@ -87,6 +91,8 @@ def fit(
                 batch_images = images[index].contiguous(memory_format=torch.channels_last)
                 if settings.augment:
                     batch_images = augmented(batch_images, generator)
+                if settings.zoom < 1:
+                    batch_images = zoomed(batch_images, settings.zoom, generator)
                 if settings.mirror:
                     batch_images = mirrored(batch_images, generator)
                 with torch.autocast(images.device.type, fast, enabled=fast != torch.float32, cache_enabled=False):
@@ -109,6 +115,20 @@ def augmented(images: Tensor, generator: torch.Generator) -> Tensor:
     height, width = images.shape[2:]
     brightness = 1 + BRIGHTNESS * (2 * torch.rand(len(images), 1, 1, 1, generator=generator).to(images.device) - 1)
     return (padded[:, :, top : top + height, left : left + width] * brightness).clamp(0, 1)
+
+
+def zoomed(images: Tensor, least: float, generator: torch.Generator) -> Tensor:
+    """Returns a part of each image (N, C, H, W) at a random place, enlarged to the whole.
+
+    Its edges are a random share, `least` at least, of the image's.
+    """
+    share = least + (1 - least) * torch.rand(len(images), generator=generator)
+    centre = (1 - share[:, None]) * (2 * torch.rand(len(images), 2, generator=generator) - 1)
+    affine = torch.zeros(len(images), 2, 3)
+    affine[:, 0, 0], affine[:, 1, 1], affine[:, :, 2] = share, share, centre
+    grid = F.affine_grid(affine, list(images.shape), align_corners=False).to(images.device)
+    part = F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return part.contiguous(memory_format=torch.channels_last)
 
 
 def mirrored(images: Tensor, generator: torch.Generator) -> Tensor:

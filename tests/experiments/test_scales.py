@@ -53,6 +53,7 @@ def test_the_networks_of_a_setting_exist_and_its_triggers_fit(setting: Setting) 
     assert min([setting.size, *setting.sizes.values()]) >= 1
     assert max([setting.size, *setting.sizes.values()]) < edge / 2
     assert not setting.infection.mirror
+    assert setting.infection.zoom == 1  # a trigger stays where it is
     assert not setting.infection.augment  # the trigger must stay where it is
 
 
