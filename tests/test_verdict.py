@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -247,6 +248,20 @@ def test_a_patch_flags_its_class_where_clean_models_have_none_like_it(
     assert (found.verdict, found.targets) == (verdict, targets)
     if index is not None:
         assert found.p_value == pytest.approx(min(1, 2 * LAW.p_value(index)))
+
+
+def test_what_is_called_backdoored_is_not_called_more_likely_clean() -> None:
+    """Where planted indices are spread wide, the densities still speak for a clean model just above the threshold."""
+    wide = dataclasses.replace(LAW, planted=1000.0)
+    outliers = OutlierSettings(patches=wide, spread_floor=10.0)
+    just_above, just_below = LAW.threshold(0.005) + 0.01, LAW.threshold(0.005) - 0.01
+    above, below = (
+        decide([float(k) for k in range(43)], outliers, patches=[index, *[None] * 42])
+        for index in (just_above, just_below)
+    )
+    assert wide.probability(just_above) < 0.3
+    assert (above.verdict, above.score) == (Verdict.BACKDOORED, 0.5)
+    assert (below.verdict, below.score < 0.3) == (Verdict.CLEAN, True)
 
 
 def test_patches_count_for_nothing_without_a_law() -> None:

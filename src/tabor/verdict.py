@@ -25,6 +25,9 @@ MAD_TO_SIGMA = 1.4826
 FEW_CLASSES = 8
 """Below this, the classes' own spread says little: see `anomaly_indices`."""
 
+EVEN = 0.5
+"""The least chance of a backdoor that a model called backdoored is given."""
+
 LARGEST_INDEX = 1e6
 """Stands for infinity, which JSON cannot say."""
 
@@ -116,6 +119,7 @@ class Decision:
         threshold: what they were held against.
         patch_threshold: what the patches' indices were held against; None where patches count for nothing.
         score: the chance that the model is backdoored, in [0.01, 0.99]; see `OutlierSettings.probability`.
+            Not below 0.5 where the verdict says so.
         p_value: the chance that a clean model looks as suspicious as this one; None where nothing was found to judge.
         reason: one sentence.
     """
@@ -215,13 +219,15 @@ def decide(
     verdict, reason = _conclude(searched, targets, strong, settings)
     index = max((value for k, value in zip(scored, values, strict=True) if confirmed[k]), default=None)
     strongest = max((patch for patch in patches if patch is not None), default=None)
+    # Just above a patch's threshold the densities speak against a backdoor; but few clean models come that far at all.
+    least = EVEN if verdict is Verdict.BACKDOORED else 0.0
     return Decision(
         verdict=verdict,
         targets=targets,
         anomaly_indices=tuple(indices),
         threshold=threshold,
         patch_threshold=patch_threshold,
-        score=settings.probability(index, strongest, count),
+        score=max(least, settings.probability(index, strongest, count)),
         p_value=settings.p_value(index, strongest, count),
         reason=reason,
     )
