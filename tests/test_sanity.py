@@ -65,5 +65,13 @@ def test_nothing_is_named_where_nothing_helps() -> None:
     assert accuracy_warning(nn.Identity(), images, 0.2) is not None
 
 
+@pytest.mark.parametrize("accuracy", [0.5, 0.62, 0.749])
+def test_a_model_that_learned_half_is_told_so_and_no_preprocessing_is_blamed(accuracy: float) -> None:
+    told = accuracy_warning(_model({}, {"value_range": (0.0, 255.0)}), _images(), accuracy)
+    assert told is not None
+    assert told.startswith(f"the model is right on only {accuracy:.0%} of the clean images: what was learned half")
+    assert "--" not in told
+
+
 def test_nothing_is_said_of_a_model_that_is_right() -> None:
-    assert accuracy_warning(_model({}, {}), _images(), 0.5) is None
+    assert accuracy_warning(_model({}, {}), _images(), 0.75) is None
