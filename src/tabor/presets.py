@@ -68,7 +68,7 @@ def _paper(method: str) -> Method:
         return NeuralCleanse()
     return Tabor(
         lambdas=TABLE_3,
-        augmentation=AugmentationSettings(initial=1e-6, step=1.5, smallest=1e-9, largest=1.0),  # c from 1 on
+        augmentation=AugmentationSettings(initial=1.0, step=1.5, smallest=1e-3, largest=1e6),
         crop_share=1.0,
         mask_dropout=0.0,
         quality="paper",

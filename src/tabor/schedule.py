@@ -15,23 +15,21 @@ from tabor.errors import SettingError
 class AugmentationSettings:
     """The λ augmentation of §4.3.
 
-    The paper multiplies or divides all six λ by the same step, so one factor c a class carries all of them.  Where it
-    starts and ends is said by the weight that it gives to the mask's size, c·λ1: so the λ say what the terms weigh
-    beside each other, and it makes no difference how large all of them are.  Without a λ1 it is c itself.
+    The paper multiplies or divides all six λ by the same step, so one factor a class carries all of them.
 
     Attributes:
-        initial: weight on the mask's size at the start ("relatively small").
+        initial: factor on the λ at the start ("relatively small").
         step: m, by which the factor is multiplied or divided; above 1.
         success: φ, the attack success from which the factor grows, in (0, 1].
-        smallest: the weight never falls below this.
+        smallest: the factor never falls below this.
         largest: nor rises above this.
     """
 
-    initial: float = 1e-3
+    initial: float = 0.1
     step: float = 1.3
     success: float = 0.95
-    smallest: float = 1e-3
-    largest: float = 1e2
+    smallest: float = 0.1
+    largest: float = 1e4
 
     def __post_init__(self) -> None:
         if not 1 < self.step < math.inf or not 0 < self.success <= 1:
@@ -40,13 +38,10 @@ class AugmentationSettings:
             raise SettingError(f"the augmentation needs 0 < smallest ≤ initial ≤ largest, got {self}")
 
 
-def augment(factor: Tensor, success: Tensor, settings: AugmentationSettings, unit: float = 1.0) -> Tensor:
-    """Returns the next factors c (K,): multiplied by m where the success (K,) reaches φ, divided where not (§4.3).
-
-    The settings' limits are weights on what has the λ `unit`.
-    """
+def augment(factor: Tensor, success: Tensor, settings: AugmentationSettings) -> Tensor:
+    """Returns the next factors (K,): multiplied by m where the success (K,) reaches φ, divided where not (§4.3)."""
     moved = torch.where(success >= settings.success, factor * settings.step, factor / settings.step)
-    return moved.clamp(settings.smallest / unit, settings.largest / unit)
+    return moved.clamp(settings.smallest, settings.largest)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tabor.errors import SettingError
 from tabor.methods.neural_cleanse import Cost, CostSettings, NeuralCleanse
-from tabor.methods.tabor import Lambdas, Tabor
+from tabor.methods.tabor import Tabor
 from tabor.schedule import AugmentationSettings
 
 from ..closed_form import CPU
@@ -27,20 +27,12 @@ histories = st.integers(1, 4).flatmap(
 
 
 @settings(deadline=None, max_examples=40)
-@given(
-    histories, st.sampled_from([0.5, 0.75, 1.0]), st.sampled_from([1.5, 2.0]), st.sampled_from([0.25, 1.0, 2.0, 0.0])
-)
-def test_augmentation(history: list[list[float]], phi: float, step: float, mask_size: float) -> None:
-    """The limits are weights on the mask's size; where it has none, factors."""
-    settings = AugmentationSettings(initial=0.5, step=step, success=phi, smallest=0.01, largest=20.0)
-    method = Tabor(augmentation=settings, lambdas=Lambdas(mask_size=mask_size))
+@given(histories, st.sampled_from([0.5, 0.75, 1.0]), st.sampled_from([1.5, 2.0]))
+def test_augmentation(history: list[list[float]], phi: float, step: float) -> None:
+    method = Tabor(augmentation=AugmentationSettings(initial=0.5, step=step, success=phi, smallest=0.01, largest=20.0))
     schedule = method.schedule(len(history[0]), CPU)
-    unit = mask_size or 1.0
-    assert schedule.weight.tolist() == [0.5 / unit] * len(history[0])
-    expected = [
-        equations.augmented(0.5 / unit, list(column), phi, step, 0.01 / unit, 20.0 / unit)
-        for column in zip(*history, strict=True)
-    ]
+    assert schedule.weight.tolist() == [0.5] * len(history[0])
+    expected = [equations.augmented(0.5, list(column), phi, step, 0.01, 20.0) for column in zip(*history, strict=True)]
     for k, successes in enumerate(history):
         schedule.update(torch.tensor(successes))
         assert schedule.weight.tolist() == pytest.approx([column[k] for column in expected], rel=1e-5)

@@ -176,15 +176,14 @@ class Lambdas:
 
 @dataclass
 class Augmentation:
-    """The λ augmentation as a `Schedule`: one factor a class on all six λ, of which λ1 is the unit."""
+    """The λ augmentation as a `Schedule`: one factor a class on all six λ."""
 
     settings: AugmentationSettings
-    unit: float
     weight: Tensor
 
     def update(self, success: Tensor) -> None:
         """Takes a round's attack success (K,)."""
-        self.weight = augment(self.weight, success, self.settings, self.unit)
+        self.weight = augment(self.weight, success, self.settings)
 
     def keep(self, index: Tensor) -> None:
         """Forgets every class but those at the given positions."""
@@ -257,9 +256,7 @@ class Tabor:
 
     def schedule(self, classes: int, device: torch.device) -> Augmentation:
         """The λ augmentation of §4.3."""
-        unit = self.lambdas.mask_size or 1.0
-        start = torch.full((classes,), self.augmentation.initial / unit, device=device)
-        return Augmentation(self.augmentation, unit, start)
+        return Augmentation(self.augmentation, torch.full((classes,), self.augmentation.initial, device=device))
 
     def score(self, evidence: Evidence) -> float:
         """Eq. 8, at its word or made robust."""
