@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import tabor
+from tabor.access import Classifier
 from tabor.data import ImageSet
 from tabor.errors import DataError, ModelError, SettingError, TaborError
 from tabor.methods.tabor import Tabor
@@ -465,6 +466,29 @@ def test_the_preset_is_recorded(
     assert result.settings["solver"]["steps"] == 4
     assert set(result.settings) == {"solver", "tabor", "precision"}
     jsonschema.validate(result.to_dict(), json_schema())
+
+
+def test_the_copies_of_the_images_count_to_the_memory_limit(
+    cell_model: Callable[..., nn.Module],
+    cell_images: Callable[..., ImageSet],
+    few_steps: SolverSettings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    order: list[str | int | None] = []
+    halves, limit = ImageSet.halves, Classifier.limit_memory
+
+    def copied(images: ImageSet, seed: int) -> tuple[ImageSet, ImageSet]:
+        order.append("copied")
+        return halves(images, seed)
+
+    def limited(classifier: Classifier, most: int | None) -> None:
+        order.append(most)
+        limit(classifier, most)
+
+    monkeypatch.setattr(ImageSet, "halves", copied)
+    monkeypatch.setattr(Classifier, "limit_memory", limited)
+    tabor.scan(cell_model(2), cell_images(2), method=Tabor(restoring=None), solver=few_steps, device="cpu", memory=0.5)
+    assert order == ["copied", 2**29]
 
 
 def test_a_scan_in_little_memory_finds_the_same(

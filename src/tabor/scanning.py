@@ -79,10 +79,13 @@ def scan(
     began = time.monotonic()
     images = images if isinstance(images, ImageSet) else ImageSet(*images, class_names=())
     _check_seed(seed)
+    _check_memory(memory)
     _check_size(model, images)
-    classifier = _reach(model, images, device, precision, memory)
+    classifier = _reach(model, images, device, precision)
     targets = _check_classes(classes, classifier.num_classes)
     search, confirm = (half.to(classifier.device) for half in images.halves(seed))
+    # Only now: the halves are copies, and what they take is not left for the search.
+    classifier.limit_memory(None if memory is None else int(memory * 2**30))
     chosen, chosen_solver = choose(method if isinstance(method, str) else "tabor", preset, len(search))
     chosen = chosen if isinstance(method, str) else method
     settings = solver or chosen_solver
@@ -127,18 +130,20 @@ def scan(
     return result
 
 
-def _reach(model: nn.Module, images: ImageSet, device: str, precision: str, memory: float | None) -> Classifier:
-    """Returns the model as the scan sees it, as fast as it may be and within its memory."""
+def _reach(model: nn.Module, images: ImageSet, device: str, precision: str) -> Classifier:
+    """Returns the model as the scan sees it, as fast as it may be."""
     if precision not in PRECISIONS:
         raise SettingError(f"unknown precision {one_line(precision)}; use {' or '.join(PRECISIONS)}")
-    if memory is not None and not 0 < memory < math.inf:
-        raise SettingError(f"the memory is a positive number of GiB, got {memory}")
     classifier = Classifier(model, choose_device(device), images.shape)
     check_labels(images, classifier.num_classes)
     if precision == "auto":
         classifier.hasten(images.images[:COMPARED].to(classifier.device))
-    classifier.limit_memory(None if memory is None else int(memory * 2**30))
     return classifier
+
+
+def _check_memory(memory: float | None) -> None:
+    if memory is not None and not 0 < memory < math.inf:
+        raise SettingError(f"the memory is a positive number of GiB, got {memory}")
 
 
 def _check_seed(seed: int) -> None:
