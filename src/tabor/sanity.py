@@ -16,8 +16,8 @@ LOW_ACCURACY = 0.5
 """Clean accuracy below which the preprocessing, or the images, are probably wrong."""
 
 HALF_LEARNED = 0.75
-"""Clean accuracy below which natural patches may be as strong as planted ones: they were where it was 0.61 to 0.68, and
-there were none from 0.80 on (docs/results/calibration.md)."""
+"""Clean accuracy below which natural patches may be as strong as planted ones: in clean classifiers of photographs they
+were where it is 0.61 to 0.68; of four from 0.80 on, none has a patch that works (docs/results/calibration.md)."""
 
 TRIED_ON = 128
 """Images that other preprocessings are tried on."""

@@ -83,9 +83,7 @@ def scan(
     _check_size(model, images)
     classifier = _reach(model, images, device, precision)
     targets = _check_classes(classes, classifier.num_classes)
-    search, confirm = (half.to(classifier.device) for half in images.halves(seed))
-    # Only now: the halves are copies, and what they take is not left for the search.
-    classifier.limit_memory(None if memory is None else int(memory * 2**30))
+    search, confirm = _halves(classifier, images, seed, memory)
     chosen, chosen_solver = choose(method if isinstance(method, str) else "tabor", preset, len(search))
     chosen = chosen if isinstance(method, str) else method
     settings = solver or chosen_solver
@@ -139,6 +137,16 @@ def _reach(model: nn.Module, images: ImageSet, device: str, precision: str) -> C
     if precision == "auto":
         classifier.hasten(images.images[:COMPARED].to(classifier.device))
     return classifier
+
+
+def _halves(classifier: Classifier, images: ImageSet, seed: int, memory: float | None) -> tuple[ImageSet, ImageSet]:
+    """Returns the images to search and to confirm with, on the device, and limits the memory of what is done with them.
+
+    In this order: they are copies, and what they take is not left for the search.
+    """
+    search, confirm = (half.to(classifier.device) for half in images.halves(seed))
+    classifier.limit_memory(None if memory is None else int(memory * 2**30))
+    return search, confirm
 
 
 def _check_memory(memory: float | None) -> None:

@@ -35,7 +35,7 @@ class TrainSettings:
         weight_decay: of AdamW.
         augment: shift each batch by up to 2 pixels and vary each image's brightness by up to 40 %.
         mirror: mirror half of the images left to right; traffic signs and digits must not be, nor may a trigger.
-        zoom: show each image's part at a random place, with edges of at least that share of the image's; 1: all of it.
+        zoom: show a part of each image, at a random place, with edges of at least that share of its; 1: all of it.
     """
 
     epochs: int = 4
