@@ -214,6 +214,4 @@ class Workshop:
         return folder if self.setting.name == self.scale.gtsrb.name else folder / self.setting.name
 
     def _file(self, name: str) -> Path:
-        path = self._folder / f"{name}.safetensors"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path
+        return self._folder / f"{name}.safetensors"
