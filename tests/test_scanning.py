@@ -468,14 +468,14 @@ def test_the_preset_is_recorded(
     jsonschema.validate(result.to_dict(), json_schema())
 
 
-def test_the_copies_of_the_images_count_to_the_memory_limit(
+def test_the_memory_limit_holds_from_the_start_and_counts_what_was_copied_since(
     cell_model: Callable[..., nn.Module],
     cell_images: Callable[..., ImageSet],
     few_steps: SolverSettings,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     order: list[str | int | None] = []
-    halves, limit = ImageSet.halves, Classifier.limit_memory
+    halves, limit, hasten = ImageSet.halves, Classifier.limit_memory, Classifier.hasten
 
     def copied(images: ImageSet, seed: int) -> tuple[ImageSet, ImageSet]:
         order.append("copied")
@@ -485,10 +485,15 @@ def test_the_copies_of_the_images_count_to_the_memory_limit(
         order.append(most)
         limit(classifier, most)
 
+    def hastened(classifier: Classifier, images: Tensor) -> None:
+        order.append("compared")
+        hasten(classifier, images)
+
     monkeypatch.setattr(ImageSet, "halves", copied)
+    monkeypatch.setattr(Classifier, "hasten", hastened)
     monkeypatch.setattr(Classifier, "limit_memory", limited)
     tabor.scan(cell_model(2), cell_images(2), method=Tabor(restoring=None), solver=few_steps, device="cpu", memory=0.5)
-    assert order == ["copied", 2**29]
+    assert order == [2**29, "compared", "copied", 2**29]
 
 
 def test_a_scan_in_little_memory_finds_the_same(

@@ -79,11 +79,11 @@ def scan(
     began = time.monotonic()
     images = images if isinstance(images, ImageSet) else ImageSet(*images, class_names=())
     _check_seed(seed)
-    _check_memory(memory)
+    limit = _to_bytes(memory)
     _check_size(model, images)
-    classifier = _reach(model, images, device, precision)
+    classifier = _reach(model, images, device, precision, limit)
     targets = _check_classes(classes, classifier.num_classes)
-    search, confirm = _halves(classifier, images, seed, memory)
+    search, confirm = _halves(classifier, images, seed, limit)
     chosen, chosen_solver = choose(method if isinstance(method, str) else "tabor", preset, len(search))
     chosen = chosen if isinstance(method, str) else method
     settings = solver or chosen_solver
@@ -128,30 +128,32 @@ def scan(
     return result
 
 
-def _reach(model: nn.Module, images: ImageSet, device: str, precision: str) -> Classifier:
-    """Returns the model as the scan sees it, as fast as it may be."""
+def _reach(model: nn.Module, images: ImageSet, device: str, precision: str, limit: int | None) -> Classifier:
+    """Returns the model as the scan sees it, as fast as it may be; what tells that keeps to the limit as well."""
     if precision not in PRECISIONS:
         raise SettingError(f"unknown precision {one_line(precision)}; use {' or '.join(PRECISIONS)}")
     classifier = Classifier(model, choose_device(device), images.shape)
     check_labels(images, classifier.num_classes)
+    classifier.limit_memory(limit)
     if precision == "auto":
         classifier.hasten(images.images[:COMPARED].to(classifier.device))
     return classifier
 
 
-def _halves(classifier: Classifier, images: ImageSet, seed: int, memory: float | None) -> tuple[ImageSet, ImageSet]:
+def _halves(classifier: Classifier, images: ImageSet, seed: int, limit: int | None) -> tuple[ImageSet, ImageSet]:
     """Returns the images to search and to confirm with, on the device, and limits the memory of what is done with them.
 
     In this order: they are copies, and what they take is not left for the search.
     """
     search, confirm = (half.to(classifier.device) for half in images.halves(seed))
-    classifier.limit_memory(None if memory is None else int(memory * 2**30))
+    classifier.limit_memory(limit)
     return search, confirm
 
 
-def _check_memory(memory: float | None) -> None:
+def _to_bytes(memory: float | None) -> int | None:
     if memory is not None and not 0 < memory < math.inf:
         raise SettingError(f"the memory is a positive number of GiB, got {memory}")
+    return None if memory is None else int(memory * 2**30)
 
 
 def _check_seed(seed: int) -> None:
