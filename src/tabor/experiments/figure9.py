@@ -49,7 +49,8 @@ class Tried(NamedTuple):
 def all_weights(workshop: Workshop) -> Report:
     """Scans one victim with every combination of λ, or evenly chosen ones; sixty of 64 verdicts of TABOR must be right.
 
-    The masks alone are sought: only they depend on λ, and a patch would give the victim away whatever they are.
+    The verdict is that of whole scans, which rests on patches too.  On these λ only masks depend, and whether the
+    planted class's stands out is in the table as well.
     """
     plant = Plant(SQUARE, workshop.setting.size, Position.BOTTOM_RIGHT, 7)
     victim = workshop.victim([plant])
@@ -61,7 +62,7 @@ def all_weights(workshop: Workshop) -> Report:
     most = workshop.scale.combinations
     combinations = evenly(list(itertools.product(*TABLE_2)), most)
     ours = [
-        tried(_with_lambdas(weights), weights, f"masks-{number}-of-{len(combinations)}")
+        tried(_with_lambdas(weights), weights, f"{number}-of-{len(combinations)}")
         for number, weights in enumerate(combinations)
     ]
     theirs = [
@@ -72,7 +73,14 @@ def all_weights(workshop: Workshop) -> Report:
     return Report(
         title="Figures 9 and 14: the weights of Table 2",
         paper="the weights have nearly no influence upon the detection.",
-        columns=["", "method", *(f"λ{k + 1}" for k in range(len(TABLE_2))), "index of the class", *COLUMNS],
+        columns=[
+            "",
+            "method",
+            *(f"λ{k + 1}" for k in range(len(TABLE_2))),
+            "index of the mask",
+            "of the patch",
+            *COLUMNS,
+        ],
         rows=[_row(number, each) for number, each in enumerate(ours + theirs)],
         figures=[
             {"method": each.method.name, "lambdas": list(each.weights), **each.outcome.figures()}
@@ -90,16 +98,15 @@ def evenly(values: Sequence[T], most: int) -> list[T]:
 
 
 def _with_lambdas(weights: Sequence[float]) -> Tabor:
-    return Tabor(lambdas=Lambdas(**dict(zip(NAMES, weights, strict=True))), restoring=None)
+    return Tabor(lambdas=Lambdas(**dict(zip(NAMES, weights, strict=True))))
 
 
 def _row(number: int, tried: Tried) -> list[str]:
     empty = [""] * (len(TABLE_2) - len(tried.weights))
     (planted,) = tried.outcome.figures()["planted"]
-    index = planted["anomaly_index"]
-    shown = "–" if index is None else f"{index:.2f}"
+    indices = ("–" if planted[k] is None else f"{planted[k]:.2f}" for k in ("anomaly_index", "patch_index"))
     weights = [f"{weight:.0e}" for weight in tried.weights]
-    return [str(number), tried.method.name, *weights, *empty, shown, *tried.outcome.cells()]
+    return [str(number), tried.method.name, *weights, *empty, *indices, *tried.outcome.cells()]
 
 
 def _in_rows(tried: Sequence[Tried], first: int = 0) -> list[list[Shown]]:
