@@ -410,6 +410,34 @@ BAD_INPUT: dict[str, tuple[BadInput, str]] = {
         lambda f, t: ["infect", "badnet", str(t / "no"), "--data", f.data, "--target", "1", "--out", str(t / "run")],
         "there is no model file",
     ),
+    "infecting a network without a name": (
+        lambda f, t: [
+            "infect",
+            "badnet",
+            _foreign_weights(t),
+            "--data",
+            f.data,
+            "--target",
+            "1",
+            "--out",
+            str(t / "run"),
+        ],
+        "does not name its network; only a file that tabor wrote can be infected",
+    ),
+    "trojaning a network without a name": (
+        lambda f, t: [
+            "infect",
+            "trojaning",
+            _foreign_weights(t),
+            "--data",
+            f.data,
+            "--target",
+            "1",
+            "--out",
+            str(t / "run"),
+        ],
+        "does not name its network",
+    ),
 }
 
 

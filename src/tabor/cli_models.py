@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.text import Text
 
 from tabor import options
 from tabor.console import log, show, show_json
-from tabor.errors import one_line
+from tabor.errors import ModelError, one_line
 from tabor.position import Position
+
+if TYPE_CHECKING:
+    from tabor.models import LoadedModel
 
 infect_app = typer.Typer(no_args_is_help=True, help="Plant a known backdoor, for research and tests.")
 zoo_app = typer.Typer(no_args_is_help=True, help="Make many models at once, to measure a detector with.")
@@ -46,7 +49,7 @@ def train(
 
 @infect_app.command()
 def badnet(
-    model: options.Model,
+    model: options.OwnModel,
     data: options.Data,
     out: options.ModelOut,
     target: options.Targets,
@@ -70,11 +73,10 @@ def badnet(
     from tabor.attacks.poison import WHITE
     from tabor.data import load_images
     from tabor.files import check_writable
-    from tabor.models import load_model
 
     check_writable(out)
     settings = RETRAINING if epochs is None else dataclasses.replace(RETRAINING, epochs=epochs)
-    classifier = load_model(model)
+    classifier = _own_model(model)
     shape = classifier.architecture
     backdoors = plan_backdoors(
         trigger or ["square"],
@@ -97,7 +99,7 @@ def badnet(
 
 @infect_app.command()
 def trojaning(
-    model: options.Model,
+    model: options.OwnModel,
     data: options.Data,
     out: options.ModelOut,
     target: Annotated[int, typer.Option("--target", help="The class that the trigger sends images to.")],
@@ -119,10 +121,9 @@ def trojaning(
     from tabor.attacks.trojaning import TrojaningSettings, trojan_classifier
     from tabor.data import load_images
     from tabor.files import check_writable
-    from tabor.models import load_model
 
     check_writable(out)
-    classifier = load_model(model)
+    classifier = _own_model(model)
     shape = classifier.architecture
     (planned,) = plan_backdoors([trigger], [trigger_size], [position], [target], shape.image_shape, shape.num_classes)
     grey = shape.channels == 1
@@ -158,6 +159,20 @@ def build(
 
     build_zoo(name, images, test, out, picture=picture, seed=seed, limit=limit, device=device, on_model=tell)
     show(Text(f"wrote {len(done)} models to {one_line(out)}, {sum(e.accepted for e in done)} of them as wanted"))
+
+
+def _own_model(path: Path) -> LoadedModel:
+    """Loads a model whose file names its network, as the infected file is to name it.
+
+    Raises:
+        ModelError: it does not, or cannot be loaded.
+    """
+    from tabor.models import load_model
+    from tabor.models.safetensors_file import read_record, recorded_architecture
+
+    if recorded_architecture(read_record(path), path) is None:
+        raise ModelError(f"{one_line(path)} does not name its network; only a file that tabor wrote can be infected")
+    return load_model(path)
 
 
 def _tell_epoch(epoch: int, loss: float) -> None:

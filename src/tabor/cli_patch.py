@@ -56,13 +56,17 @@ def patch(
     isolate: options.Isolate = True,
     json_only: options.Json = False,
 ) -> int:
-    """Unlearn the triggers that a scan found, and write the patched model to a new file."""
+    """Unlearn the triggers that a scan found, and write the patched model to a new file.
+
+    The network must be one of tabor's, timm's or torchvision's, which a file can name.
+    """
     from tabor.data import load_images
-    from tabor.repair.patched_file import check_can_write, write_patched
+    from tabor.repair.patched_file import check_can_write, check_has_name, write_patched
     from tabor.repair.patching import patch as patch_model
     from tabor.repair.rounds import Repair, patch_and_rescan
     from tabor.result import ScanResult
 
+    check_has_name(arch)
     results = [ScanResult.load(folder) for folder in run]
     channels, height, width = _image_shape(results)
     size = options.Pixels(height, width)

@@ -48,8 +48,13 @@ Model = Annotated[
         show_default=False,
     ),
 ]
+OwnModel = Annotated[
+    Path, typer.Argument(help="A model file that tabor wrote, which names its network.", show_default=False)
+]
 Data = Annotated[str, typer.Option("--data", help="Image folder, parquet folder, or the word [b]digits[/b].")]
-Split = Annotated[str | None, typer.Option("--split", help="Which split of the data; default: the test split.")]
+Split = Annotated[
+    str | None, typer.Option("--split", help="Which split; default: the test split of parquet files, or all.")
+]
 TrainSplit = Annotated[str, typer.Option("--split", help="The split to train on.")]
 TestSplit = Annotated[str, typer.Option("--test-split", help="The split to test on.")]
 Size = Annotated[

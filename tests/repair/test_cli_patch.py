@@ -149,6 +149,11 @@ def _smaller(files: Files, found: Found, folder: Path) -> list[str]:
     return files.command(folder / "new", "--run", str(folder / "smaller run"))
 
 
+def _own_code(files: Files, found: Found, folder: Path) -> list[str]:
+    (folder / "net.py").write_text("raise SystemExit('it was run')\n")
+    return files.command(folder / "new", "--arch", f"{folder / 'net.py'}:build", "--trust-code")
+
+
 def _another_model(files: Files, found: Found, folder: Path) -> list[str]:
     architecture = Architecture(name="tabor:digits4", num_classes=3, channels=1, size=(SIDE, SIDE))
     write_model(folder / "other", initialise(architecture, 1).state_dict(), architecture, {})
@@ -161,6 +166,7 @@ BAD_INPUT: dict[str, tuple[BadInput, str]] = {
     "out below a file": (lambda f, g, t: f.command(f.model / "new"), "cannot write"),
     "a run that flags nothing": (_flagging_nothing, "flagged no class of this model, so there is nothing to patch"),
     "the run of another model": (_another_model, "the run is of another model"),
+    "a network of one's own, before it is run": (_own_code, "no network that a safetensors file can name"),
     "runs of two sizes": (_smaller, "images of different sizes"),
     "no run": (lambda f, g, t: f.command(t / "new", run=f.data), "holds no finished run"),
     "no model": (lambda f, g, t: f.command(t / "new", model=t / "missing"), "there is no model file"),

@@ -10,11 +10,22 @@ from tabor.attacks.badnet import as_recorded
 from tabor.errors import ModelError, TaborError, one_line
 from tabor.files import check_writable
 from tabor.models import LoadedModel
+from tabor.models.own_code import is_own_code
 from tabor.models.safetensors_file import write_model
 from tabor.repair.rounds import Repair
 
 FAMILIES = ("tabor", "timm", "torchvision")
 """Networks that can be built again from their name, so that a file of their weights is a model."""
+
+
+def check_has_name(arch: str | None) -> None:
+    """Finds out before it is run whether a network comes from a Python file, and so has no name that a file can give.
+
+    Raises:
+        ModelError: it does.
+    """
+    if is_own_code(arch):
+        raise _nameless(arch)
 
 
 def check_can_write(model: LoadedModel, out: Path) -> None:
@@ -26,10 +37,7 @@ def check_can_write(model: LoadedModel, out: Path) -> None:
     """
     family, colon, _ = model.architecture.name.partition(":")
     if family not in FAMILIES or not colon:
-        raise ModelError(
-            f"{one_line(model.source)} is no network that a safetensors file can name ({', '.join(FAMILIES)}), so the "
-            f"patched weights cannot be written; from Python, tabor.patch returns the patched model"
-        )
+        raise _nameless(model.source)
     _check_new(out)
     check_writable(out)
 
@@ -61,6 +69,13 @@ def write_patched(out: Path, model: LoadedModel, repair: Repair) -> dict[str, An
     }
     write_model(out, patched.network.state_dict(), patched.architecture, record)
     return record
+
+
+def _nameless(shown: str | None) -> ModelError:
+    return ModelError(
+        f"{one_line(shown)} is no network that a safetensors file can name ({', '.join(FAMILIES)}), so the "
+        f"patched weights cannot be written; from Python, tabor.patch returns the patched model"
+    )
 
 
 def _check_new(out: Path) -> None:
