@@ -1,6 +1,6 @@
 """The network as the search runs it: fewer operations, the device's best number type, no more memory than allowed.
 
-Nothing here decides anything.  What the search finds is measured on the network as it came.
+Nothing here decides what a trigger does: that is measured on the network as it came.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The search for a few classes side by side: one pass through the network, a mask and a pattern each.  [§4.3]
 
-Masks and patterns live behind a sigmoid, so that they stay in [0, 1] without clipping.  All random draws are keyed
-by the seed, the class and the step, so a class's search is the same whichever classes run beside it.
+Masks and patterns live behind a sigmoid, so that they stay in [0, 1] without clipping.  Random draws are keyed
+by the seed and the class, or the seed and the step, so a class's search is the same whichever classes run beside it.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ class RestoreSettings:
             than where nothing is hidden, likewise.
         seen: share of its accuracy that the model must keep where a window is hidden: a patch over the object is a
             picture of another class, not a trigger.
-        by_worth, by_score: how many classes are looked at closely for a good first window, and for a small mask.
+        by_worth, by_score: how many classes are looked at closely for a good first window, and for a small score.
         first: first windows of a class that are looked at.
         kept: of these, how many are looked at again with all tries.
         hopeless: worth of a class's best first window up to which it is not looked at closer: a planted trigger may be

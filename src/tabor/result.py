@@ -53,13 +53,13 @@ class PatchFinding:
 
     Of those that it answers to about as strongly as to any, the one nearest to a corner.
 
-    Measured on clean images that the search never saw.
+    How well it works is measured on clean images that the search never saw, its worth on those of the search.
 
     Attributes:
         window: its first row and column, and the row and column behind its last ones.
         worth: how strongly, for what it covers; see `tabor.patches.Patch`.
         anomaly_index: how many robust standard deviations the class's strongest patch lies above what other classes
-            make of the same window; None where the patch says nothing.
+            make of the same window, times attack success² and crop accuracy; None where the patch says nothing.
         attack_success: share of images of other classes that it sends here, in [0, 1].
         crop_accuracy: share of images classified rightly with its place hidden, in [0, 1]: in black, and where
             that leaves few, in white.
@@ -124,7 +124,8 @@ class ScanResult:
         calibration: on what the chances rest, in words.
         targets: the flagged classes, most anomalous first.
         threshold: the anomaly index above which a class is flagged.
-        patch_threshold: the anomaly index of a patch above which a class is flagged; None where none were sought.
+        patch_threshold: the anomaly index of a patch above which a class is flagged, had any been
+            sought; None for a method that knows none.
         method, preset, settings: what was run.
         seed: the seed of every random draw.
         device: where it ran.
@@ -134,7 +135,7 @@ class ScanResult:
         timing: seconds, image_passes (images sent through the network), images_per_second, peak_memory_bytes.
         warnings: what a person should know before trusting the verdict.
         classes: one finding for each class scanned, by class index.
-        triggers: the smallest trigger that works, of each class scanned.
+        triggers: the smallest trigger that works, of each class scanned, or the last one tried where none does.
         patches: the whole trigger as a patch with hard edges, of each flagged class where one works.
     """
 

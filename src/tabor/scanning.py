@@ -51,8 +51,9 @@ def scan(
 ) -> ScanResult:
     """Searches a classifier for backdoors.
 
-    Half of the images are used to search, the other half to confirm: nothing that is reported was measured on an
-    image that the search saw.
+    Half of the images are used to search, the other half to confirm.  Attack success, crop and explanation accuracy,
+    and with them each class's score, are measured on images that the search did not see; a patch's worth and how far
+    it stands out are not, but count by how well the patch works on the others.
 
     Args:
         model: takes images (N, C, H, W) in [0, 1] and returns logits; it is copied and left as it is.

@@ -45,8 +45,8 @@ class OutlierSettings:
         threshold: a fixed anomaly index instead (the literature's 2).
         spread_floor: smallest standard deviation that the scores are taken to have: the natural spread in clean
             models.  It stands in for the MAD where few classes are scanned, and keeps a MAD of 0 harmless.
-        undecided_share: if more than this share of the classes could not be searched to the end, and none is
-            flagged, the verdict is undecided.
+        undecided_share: if for more than this share of the classes that were not screened out no search came to its
+            end with a working trigger, and none is flagged, the verdict is undecided.
     """
 
     false_alarm_rate: float = 0.01
