@@ -16,14 +16,17 @@ from torch import nn
 import tabor
 from tabor.data import ImageSet
 from tabor.errors import TaborError
+from tabor.examining import SEARCH_SHARE
 from tabor.journal import JOURNAL_FILE, PARTIAL_FOLDER, Journal
 from tabor.methods.tabor import Tabor
 from tabor.models import load_model
 from tabor.models.build import Architecture, initialise
 from tabor.models.pixels import prepared
 from tabor.models.safetensors_file import write_model
+from tabor.patches import RestoreSettings
 from tabor.result import ClassStatus, ScanResult
 from tabor.solver import Candidate, Progress, SolverSettings
+from tabor.suspects import SURVEY_SHARE
 from tabor.trigger import Trigger
 
 FINGERPRINT = {"model": "abc", "seed": 0, "settings": {"steps": 3}}
@@ -182,7 +185,7 @@ def run(
     def scan(**options: Any) -> ScanResult:
         model = options.pop("model", None) or cell_model(backdoor=2)
         images = options.pop("images", None) or cell_images(per_class=4)
-        smallest_only = Tabor(restoring=None)  # patches are sought anew after an interruption, and would be counted
+        smallest_only = Tabor(restoring=None)  # whose passes are easily counted
         fixed = {"solver": in_pairs, "device": "cpu", "precision": "exact", "method": smallest_only}
         return tabor.scan(model, images, **{**fixed, **options})
 
@@ -255,6 +258,56 @@ def test_a_lost_trigger_costs_its_class_only(run: Callable[..., ScanResult], tmp
     resumed = run(out=tmp_path)
     assert alike(resumed, whole)
     assert passes(whole) - passes(resumed) == searched(run, [0, 2, 3])
+
+
+FEW = RestoreSettings(first=2, kept=1, drawn=4, promising=1, unranked=1, spreads=(0.2,), steps=2, first_steps=1)
+
+
+def after_share(share: float) -> Callable[[Progress], None]:
+    def stop(progress: Progress) -> None:
+        if progress.share >= share:
+            raise Interrupted
+
+    return stop
+
+
+def measured(folder: Path) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in (folder / JOURNAL_FILE).read_text().splitlines()]
+    return [line for line in lines if "patch" in line]
+
+
+def test_classes_that_were_looked_at_closely_are_not_looked_at_again(
+    run: Callable[..., ScanResult], tmp_path: Path
+) -> None:
+    whole = run(method=Tabor(restoring=FEW))
+    looked_at = sum(finding.patch is not None for finding in whole.classes)
+    assert looked_at > 2
+    resumed = {}
+    for name, done in (("searched", 0.0), ("looked at two", 2 / looked_at)):
+        share = SEARCH_SHARE + (1 - SEARCH_SHARE) * (SURVEY_SHARE + (1 - SURVEY_SHARE) * done)
+        with pytest.raises(Interrupted):
+            run(method=Tabor(restoring=FEW), out=tmp_path / name, on_progress=after_share(share - 1e-6))
+        assert len(measured(tmp_path / name)) == looked_at * done
+        resumed[name] = run(method=Tabor(restoring=FEW), out=tmp_path / name)
+        assert comparable(resumed[name]) == comparable(whole)
+        assert len(measured(tmp_path / name)) == looked_at
+    assert passes(resumed["looked at two"]) < passes(resumed["searched"]) < passes(whole)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param('{"patch": 0}', id="nothing measured"),
+        pytest.param('{"patch": [], "measured": {}}', id="no class"),
+        pytest.param('{"patch": 0, "measured": 7}', id="a number"),
+        pytest.param('{"patch": 0, "measured": {"window": [1, 2], "colours": [], "worth": 1}}', id="half a window"),
+    ],
+)
+def test_a_damaged_patch_is_none(damage: str, two_done: Path) -> None:
+    add_line(damage)(two_done)
+    journal = Journal(two_done, FINGERPRINT)
+    assert sorted(journal.finished) == [4]  # `add_line` has cut the last class off
+    assert journal.suspects(torch.device("cpu")) == {}
 
 
 def test_a_finished_scan_is_searched_again(run: Callable[..., ScanResult], tmp_path: Path) -> None:

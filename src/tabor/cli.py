@@ -35,7 +35,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     help="Finds, shows and removes backdoors in image classifiers.",
-    epilog="Exit codes of a scan: 0 no trigger found, 1 backdoor found, 2 it could not be done, 3 undecided, 4 wrong usage.",
+    epilog="Exit codes of a scan: 0 no trigger found, 1 backdoor found, 2 it failed, 3 undecided, 4 wrong usage.",
 )
 app.command()(cli_patch.patch)
 app.command()(cli_models.train)

@@ -1,7 +1,7 @@
 """What an interrupted scan leaves behind, so that it goes on where it stopped.
 
-`journal.jsonl` holds a first line that says what is being scanned and how, and then one line a finished class; the
-class's trigger lies beside it in `partial/` until the scan is whole.
+`journal.jsonl` holds a first line that says what is being scanned and how, and then one line a finished class, whose
+trigger lies beside it in `partial/` until the scan is whole, and one for each class that was looked at closely.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from tabor.files import write_text
 from tabor.models import LoadedModel
 from tabor.result import ClassStatus
 from tabor.solver import Candidate
+from tabor.suspects import Suspect
 from tabor.trigger import Trigger
 
 JOURNAL_FILE = "journal.jsonl"
@@ -73,33 +74,56 @@ class Journal:
         TaborError: the folder cannot be written.
     """
 
+    finished: dict[int, Candidate]
+
     def __init__(self, folder: Path, fingerprint: Mapping[str, Any]) -> None:
         self._path = folder / JOURNAL_FILE
         self._partial = folder / PARTIAL_FOLDER
         header = json.dumps({"scan": fingerprint}, sort_keys=True)
-        self.finished = self._read(header)
-        if not self.finished:
+        entries = list(self._entries(header))
+        self.finished = dict(self._candidates(entries))
+        if not self.finished:  # a scan that was whole is made again, and so are its patches
+            entries = []
             shutil.rmtree(self._partial, ignore_errors=True)
+        self._measured = {
+            e["patch"]: e["measured"] for e in entries if isinstance(e.get("patch"), int) and "measured" in e
+        }
         # Written anew also when it goes on: its last line may have been cut off.
-        lines = [header, *(_line(candidate) for candidate in self.finished.values())]
-        write_text(self._path, "\n".join(lines) + "\n")
+        lines = [_line(candidate) for candidate in self.finished.values()]
+        lines += [_suspect_line(target, measured) for target, measured in self._measured.items()]
+        write_text(self._path, "\n".join([header, *lines]) + "\n")
 
-    def _read(self, header: str) -> dict[int, Candidate]:
+    def _entries(self, header: str) -> Iterator[dict[str, Any]]:
+        """Reads the lines behind the first, but for one that was cut off by the interruption."""
         try:
             lines = self._path.read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError):
-            return {}
-        if not lines or lines[0] != header:
-            return {}
-        finished = {}
-        for line in lines[1:]:
+            return
+        for line in lines[1:] if lines[:1] == [header] else ():
             try:
                 entry = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(entry, dict):
+                yield entry
+
+    def _candidates(self, entries: Iterable[Mapping[str, Any]]) -> Iterator[tuple[int, Candidate]]:
+        for entry in entries:
+            try:
                 target, status, steps = int(entry["class"]), ClassStatus(entry["status"]), int(entry["steps"])
-                finished[target] = Candidate(target, status, Trigger.load(self._trigger_path(target)), steps)
+                yield target, Candidate(target, status, Trigger.load(self._trigger_path(target)), steps)
             except (ValueError, KeyError, TypeError, TaborError):
-                continue  # a line cut off by the interruption, or one whose trigger is gone: search that class again
-        return finished
+                continue  # no line of a class, or one whose trigger is gone: search that class again
+
+    def suspects(self, device: torch.device) -> dict[int, Suspect]:
+        """Returns what an earlier, interrupted run measured of the classes that it looked at closely, by class."""
+        found = {}
+        for target, measured in self._measured.items():
+            try:
+                found[target] = Suspect.from_measured(measured, device)
+            except (ValueError, KeyError, TypeError):
+                continue  # damaged: look at that class again
+        return found
 
     def _trigger_path(self, target: int) -> Path:
         return self._partial / f"class-{target}.safetensors"
@@ -111,9 +135,20 @@ class Journal:
             TaborError: the folder cannot be written.
         """
         candidate.trigger.to("cpu").save(self._trigger_path(candidate.target))
+        self._append(_line(candidate))
+
+    def add_suspect(self, target: int, suspect: Suspect) -> None:
+        """Records a class that was looked at closely.
+
+        Raises:
+            TaborError: the folder cannot be written.
+        """
+        self._append(_suspect_line(target, suspect.measured()))
+
+    def _append(self, line: str) -> None:
         try:
             with self._path.open("a", encoding="utf-8") as stream:
-                stream.write(_line(candidate) + "\n")
+                stream.write(line + "\n")
         except OSError as error:
             raise TaborError(f"cannot write {one_line(self._path)}: {one_line(error.strerror)}") from None
 
@@ -124,3 +159,7 @@ class Journal:
 
 def _line(candidate: Candidate) -> str:
     return json.dumps({"class": candidate.target, "status": candidate.status, "steps": candidate.steps})
+
+
+def _suspect_line(target: int, measured: Mapping[str, Any]) -> str:
+    return json.dumps({"patch": target, "measured": measured})

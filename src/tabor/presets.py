@@ -44,8 +44,8 @@ def choose(method: str, preset: str, images: int) -> tuple[Method, SolverSetting
     Args:
         method: "tabor" or "neural-cleanse".
         preset: "standard" (the default), "fast" (fewer steps, and fewer classes to the end), "thorough" (all classes to
-            the end), or "paper" (Appendix B: 500 epochs of all images, 250 for a class that is stable by then, Adam with rate 1e-3, the λ of Table 3, Eq. 8 at
-            its word, flagged above 2).
+            the end), or "paper" (Appendix B: 500 epochs of all images, or 250 for a class that is stable by then, Adam
+            with rate 1e-3, the λ of Table 3, Eq. 8 at its word, flagged above 2).
         images: how many images the search has, which is an epoch.
 
     Raises:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, astuple, dataclass, replace
+from types import MappingProxyType
+from typing import Any
+
+import torch
 
 from tabor.access import Classifier
 from tabor.contrast import compared, patch_index
@@ -91,6 +95,29 @@ class Suspect:
         natural = self.common and self.patch.worth <= REAL_IMAGE
         return self.index if self.tells and self.shadow_of is None and not natural else None
 
+    def measured(self) -> dict[str, Any]:
+        """Returns what was measured of this class as plain values; what it is beside the others is not among them."""
+        return {
+            "window": astuple(self.patch.window),
+            "colours": self.patch.colours.tolist(),
+            "worth": self.patch.worth,
+            "evidence": asdict(self.evidence),
+            "in_sight": self.in_sight,
+            "index": self.index,
+        }
+
+    @classmethod
+    def from_measured(cls, values: Mapping[str, Any], device: torch.device) -> Suspect:
+        """Reads what `measured` returned.
+
+        Raises:
+            KeyError, TypeError, ValueError: it returned something else.
+        """
+        colours = torch.tensor(values["colours"], device=device)
+        patch = Patch(Window(*map(int, values["window"])), colours, float(values["worth"]))
+        evidence = Evidence(**values["evidence"])
+        return cls(patch, evidence, in_sight=bool(values["in_sight"]), index=values["index"])
+
 
 def restore_suspects(
     classifier: Classifier,
@@ -100,6 +127,9 @@ def restore_suspects(
     settings: RestoreSettings,
     seed: int,
     on_step: Callable[[float], None],
+    *,
+    known: Mapping[int, Suspect] = MappingProxyType({}),
+    on_suspect: Callable[[int, Suspect], None] = lambda *_: None,
 ) -> dict[int, Suspect]:
     """Seeks the patches of the classes that are suspicious for one of two reasons.
 
@@ -114,6 +144,8 @@ def restore_suspects(
         settings: the search.
         seed: of the colours that it begins with.
         on_step: called with the share of the work done, in [0, 1].
+        known: classes that were looked at before, in a scan that was interrupted.
+        on_suspect: called with each class that was looked at now.
     """
     search, confirm = halves
     ground = Ground(classifier, search, settings)
@@ -125,8 +157,11 @@ def restore_suspects(
     close = list(dict.fromkeys(by_worth + by_score))
     suspects: dict[int, Suspect] = {}
     for target in close:
-        if first := surveyed.first(target, settings.first, settings.apart):
+        if target in known:
+            suspects[target] = known[target]
+        elif first := surveyed.first(target, settings.first, settings.apart):
             suspects[target] = _look_closely(ground, target, first, confirm, right, seed)
+            on_suspect(target, suspects[target])
         on_step(SURVEY_SHARE + (1 - SURVEY_SHARE) * (close.index(target) + 1) / len(close))
     suspects = {target: replace(suspect, shadow_of=caster(target, suspects)) for target, suspect in suspects.items()}
     common = is_common(suspects.values())
