@@ -255,7 +255,7 @@ def test_choose_device() -> None:
     assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
 
 
-@pytest.mark.parametrize("name", ["toaster", "", "cuda:99", "cpu:x", "a\nb"])
+@pytest.mark.parametrize("name", ["toaster", "", "cuda:99", "cpu:x", "a\nb", "meta"])
 def test_refuses_a_device_that_is_not_here(name: str) -> None:
     with pytest.raises(SettingError, match="cannot use the device") as caught:
         choose_device(name)

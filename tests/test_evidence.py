@@ -85,6 +85,7 @@ def test_edges_of_an_image_that_is_not_square() -> None:
 def test_no_image_of_another_class_leaves_nothing_to_attack() -> None:
     evidence = measured(Trigger(patch(SIDE), patch(SIDE)), labelled([2, 2]))
     assert (evidence.attacked, evidence.attacked_of, evidence.cropped_of) == (0, 0, 2)
+    assert not evidence.works
 
 
 def test_images_and_trigger_come_back_unchanged_and_the_work_is_counted() -> None:

@@ -316,7 +316,7 @@ def test_a_finished_scan_is_searched_again(run: Callable[..., ScanResult], tmp_p
     assert passes(first) == passes(second)
 
 
-@pytest.mark.parametrize("other", ["solver", "method", "seed", "model", "images"])
+@pytest.mark.parametrize("other", ["solver", "method", "seed", "model", "images", "classes"])
 def test_another_scan_in_the_same_folder_starts_afresh(
     other: str,
     run: Callable[..., ScanResult],
@@ -331,6 +331,7 @@ def test_another_scan_in_the_same_folder_starts_afresh(
         "seed": 1,
         "model": cell_model(backdoor=3),
         "images": cell_images(per_class=3),
+        "classes": [1, 2, 3],
     }
     with pytest.raises(Interrupted):
         run(out=tmp_path, on_progress=after(4))

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tabor.errors import SettingError
-from tabor.methods.neural_cleanse import NeuralCleanse
+from tabor.methods.neural_cleanse import CostSettings, NeuralCleanse
 from tabor.methods.tabor import Tabor
 from tabor.presets import METHODS, PRESETS, choose
 from tabor.solver import SolverSettings
@@ -45,6 +45,15 @@ def test_fast_takes_less_and_is_the_same_otherwise(name: str) -> None:
     for shorter in (solver, standard):
         rest = dataclasses.replace(shorter, steps=1, smallest_steps=1, screening=None)
         assert rest == SolverSettings(steps=1, smallest_steps=1)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_with_settings_of_its_own_is_solved_like_the_one_of_its_name(name: str, preset: str) -> None:
+    own = Tabor(crop_share=0.5) if name == "tabor" else NeuralCleanse(cost=CostSettings(initial=0.1))
+    method, solver = choose(own, preset, images=100)
+    assert method is own
+    assert solver == choose(name, preset, images=100)[1]
 
 
 def test_paper_is_table_3() -> None:

@@ -56,6 +56,14 @@ def test_a_preprocessing_too_many_is_named() -> None:
     assert "with no --mean, --std, --bgr and --range it would be right on 100%" in told
 
 
+def test_the_callers_model_stays_as_it_is_whatever_it_is_in() -> None:
+    model = _model({}, {"value_range": (0.0, 255.0)})
+    model.train().half()
+    assert accuracy_warning(model, _images(), 0.1) is not None
+    assert model.network.training
+    assert model.network.get_buffer("known").dtype == torch.float16
+
+
 def test_nothing_is_named_where_nothing_helps() -> None:
     images = _images()
     strange = dataclasses.replace(images, labels=(images.labels + 1) % CLASSES)

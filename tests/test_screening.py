@@ -70,6 +70,12 @@ def test_classes_searched_before_leave_the_lots_as_they_were() -> None:
     assert left_out(search(SOME, left, among=TARGETS)) == set()
 
 
+def test_what_an_interruption_left_is_screened_though_few_are_left() -> None:
+    everyone, left = list(range(100)), [0, 1, 2]
+    assert not SCREENING.peers(everyone, 0) & set(left)
+    assert len(left_out(search(SOME, left, among=everyone))) == len(left) - SCREENING.closest
+
+
 def test_progress_never_falls_and_every_class_is_told_once() -> None:
     shares, told = list[float](), list[int]()
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 
@@ -147,6 +148,13 @@ def test_a_trigger_that_works_but_still_moves_is_unfinished() -> None:
     settings = SolverSettings(steps=60, batch_size=4, round_steps=5, stability=never)
     (found,) = solve(classifier(doorway()), dark_images(), [2], NeuralCleanse(), settings, seed=0)
     assert (found.status, found.steps) == (ClassStatus.UNFINISHED, 60)
+
+
+def test_a_trigger_that_always_works_counts_where_nothing_less_does() -> None:
+    """Twelve twelfths, summed one by one, are less than 1."""
+    settings = dataclasses.replace(EASY, round_steps=12, success=1.0)
+    (found,) = solve(classifier(doorway()), dark_images(), [2], NeuralCleanse(), settings, seed=0)
+    assert found.works
 
 
 def test_a_class_that_is_done_leaves_the_batch() -> None:

@@ -250,6 +250,14 @@ def test_a_patch_flags_its_class_where_clean_models_have_none_like_it(
         assert found.p_value == pytest.approx(min(1, 2 * LAW.p_value(index)))
 
 
+@pytest.mark.parametrize(("index", "patch"), [(3.5, None), (None, 6.5)])
+def test_two_tests_were_made_though_one_had_nothing_to_say(index: float | None, patch: float | None) -> None:
+    with_patches, without = OutlierSettings(patches=LAW), OutlierSettings()
+    alone = without.p_value(index, None, 43) if patch is None else LAW.p_value(patch)
+    assert alone is not None
+    assert with_patches.p_value(index, patch, 43) == pytest.approx(2 * alone)
+
+
 def test_what_is_called_backdoored_is_not_called_more_likely_clean() -> None:
     """Where planted indices are spread wide, the densities still speak for a clean model just above the threshold."""
     wide = dataclasses.replace(LAW, planted=1000.0)

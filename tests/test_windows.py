@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from tabor.calibration import Null, fit_null
 from tabor.errors import SettingError
+from tabor.patches import RestoreSettings
 from tabor.windows import Window, sliding
 
 LAW = Null(location=1.5, scale=0.4, planted=8.0, source="made up")
@@ -49,6 +50,11 @@ def test_sliding_windows_cover_the_image(height: int, width: int) -> None:
     windows = sliding(height, width, [(0.25, 0.125)])
     assert all(window.fits(height, width) for window in windows)
     assert float(torch.stack([w.mask(height, width) for w in windows]).amax(0).min()) == 1
+
+
+def test_no_window_is_there_twice_where_an_image_is_small() -> None:
+    windows = sliding(8, 8, RestoreSettings().shapes)
+    assert len(windows) == len(set(windows))
 
 
 @pytest.mark.parametrize("rate", [0.001, 0.01, 0.5])

@@ -186,7 +186,7 @@ def choose_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
+        torch.empty(0, device=device).cpu()  # which the device "meta", that has no memory, cannot do
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise SettingError(f"cannot use the device {one_line(name)}: {one_line(error, 120)}") from None
     return device

@@ -19,6 +19,10 @@ VIVID = 3.0
 """What 1 is before the sigmoid where a search begins with a plain colour, and −3 what 0 is: near, and able to move."""
 
 
+FEW = 32
+"""Windows whose leads on each image are held at once: of thousands of classes all windows' would fill the memory."""
+
+
 def random_colours(ground: Ground, generator: torch.Generator) -> Tensor:
     """Returns what each search for colours begins with, before the sigmoid, shape (tries, C, G, G)."""
     settings = ground.settings
@@ -32,6 +36,10 @@ def plain_worth(ground: Ground, windows: Sequence[Window]) -> Tensor:
 
     The same forward passes tell of all classes.  −∞ for a class of which all of the few images are.
     """
+    return torch.cat([_plain_worth(ground, windows[k : k + FEW]) for k in range(0, len(windows), FEW)])
+
+
+def _plain_worth(ground: Ground, windows: Sequence[Window]) -> Tensor:
     labels = ground.labels[: ground.settings.surveyed]
     plain = ground.plain
     several = [window for window in windows for _ in plain]

@@ -49,8 +49,8 @@ class Evidence:
 
     @property
     def works(self) -> bool:
-        """Whether it sends enough unseen images to the target."""
-        return self.attacked >= WORKS * self.attacked_of
+        """Whether it sends enough unseen images to the target; of none, nothing can be said."""
+        return self.attacked_of > 0 and self.attacked >= WORKS * self.attacked_of
 
 
 def smoothness(values: Tensor) -> Tensor:

@@ -145,9 +145,10 @@ class Group:
         terms: Tensor | None = None
         for _ in range(steps):
             at = self._step()
-            success += at.success / steps
+            success += at.success
             terms = at.terms / steps if terms is None else terms + at.terms / steps
         assert terms is not None  # noqa: S101 (steps ≥ 1)
+        success /= steps  # once: a sum of parts of 1 may stay below it
         works = success >= self.settings.success
         self.best.offer(*self._trigger(), works)
         self.schedule.update(success)

@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ PARTIAL_FOLDER = "partial"
 
 
 def fingerprint(
-    model: nn.Module, images: ImageSet, answers: Tensor, record: dict[str, Any], seed: int
+    model: nn.Module, images: ImageSet, answers: Tensor, targets: Sequence[int], record: dict[str, Any], seed: int
 ) -> dict[str, Any]:
     """Everything that the searches depend on.
 
@@ -47,6 +47,7 @@ def fingerprint(
     return {
         "model": {"weights": weights, "architecture": architecture, "answers": _digest([answers.round(decimals=3)])},
         "images": _digest([images.images, images.labels]),
+        "classes": list(targets),
         "settings": record,
         "seed": seed,
         "version": tabor.__version__,
@@ -56,7 +57,7 @@ def fingerprint(
 def _digest(tensors: Iterable[Tensor]) -> str:
     digest = hashlib.sha256()
     for tensor in tensors:
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

@@ -38,11 +38,12 @@ TABLE_3 = Lambdas(
 smaller here and a squared difference 255² times, so λ2 and λ4 are that much larger."""
 
 
-def choose(method: str, preset: str, images: int) -> tuple[Method, SolverSettings]:
+def choose(method: str | Method, preset: str, images: int) -> tuple[Method, SolverSettings]:
     """Returns the method and the solver settings that the names stand for.
 
     Args:
-        method: "tabor" or "neural-cleanse".
+        method: "tabor" or "neural-cleanse"; or a method of one's own, which is returned with the solver settings of the
+            one that has its name, or TABOR's.
         preset: "standard" (the default), "fast" (fewer steps, and fewer classes to the end), "thorough" (all classes to
             the end), or "paper" (Appendix B: 500 epochs of all images, or 250 for a class that is stable by then, Adam
             with rate 1e-3, the λ of Table 3, Eq. 8 at its word, flagged above 2).
@@ -51,6 +52,8 @@ def choose(method: str, preset: str, images: int) -> tuple[Method, SolverSetting
     Raises:
         SettingError: a name is unknown.
     """
+    if not isinstance(method, str):
+        return method, choose(method.name if method.name in METHODS else "tabor", preset, images)[1]
     if method not in METHODS:
         raise SettingError(f"unknown method {one_line(method)}; use {' or '.join(METHODS)}")
     if preset == "paper":

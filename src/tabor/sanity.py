@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from typing import Any
 
@@ -73,8 +74,9 @@ def _better(model: LoadedModel, images: ImageSet, clean_accuracy: float) -> tupl
     pictures, labels = images.images[:TRIED_ON], images.labels[:TRIED_ON]
     plain = dataclasses.replace(model.architecture, mean=None, std=None, bgr=False, value_range=(0.0, 1.0))
     found: dict[str, float] = {}
+    network = copy.deepcopy(model.network).float().eval().to(pictures.device)  # the caller's stays as it is
     for options, changes in COMMON.items() if plain.channels == 3 else ():
-        answers = prepared(model.network, dataclasses.replace(plain, **changes)).eval()(pictures)
+        answers = prepared(network, dataclasses.replace(plain, **changes)).eval()(pictures)
         found[options] = float((answers.argmax(1) == labels).float().mean())
     best = max(found, key=lambda options: found[options], default=None)
     if best is None or found[best] < max(LOW_ACCURACY, CLEARLY_BETTER * clean_accuracy):

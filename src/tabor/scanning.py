@@ -85,8 +85,7 @@ def scan(
     classifier = _reach(model, images, device, precision, limit)
     targets = _check_classes(classes, classifier.num_classes)
     search, confirm = _halves(classifier, images, seed, limit)
-    chosen, chosen_solver = choose(method if isinstance(method, str) else "tabor", preset, len(search))
-    chosen = chosen if isinstance(method, str) else method
+    chosen, chosen_solver = choose(method, preset, len(search))
     settings = solver or chosen_solver
     record: dict[str, Any] = {"solver": dataclasses.asdict(settings), chosen.name: chosen.describe()}
     record["precision"] = str(classifier.dtype).removeprefix("torch.")
@@ -95,7 +94,7 @@ def scan(
     wrong = accuracy_warning(model, images, clean_accuracy)
     if wrong:
         logging.getLogger("tabor").warning("%s", wrong)  # before the work, so that it can be stopped
-    journal = None if out is None else Journal(Path(out), fingerprint(model, images, answers, record, seed))
+    journal = None if out is None else Journal(Path(out), fingerprint(model, images, answers, targets, record, seed))
     seen = examine(classifier, (search, confirm), targets, chosen, settings, seed, journal, on_progress)
     decision = seen.decide(chosen)
     flagged = tuple(seen.candidates[k].target for k in decision.targets)

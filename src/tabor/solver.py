@@ -69,9 +69,9 @@ def solve(
     parts = (targets[start : start + size] for start in range(0, len(targets), size))
     groups: Iterable[Group] = (Group(classifier, images, part, method, settings, seed) for part in parts)
     watch = _Watch(len(targets), on_round, on_class)
-    screening = settings.screening
-    if screening is not None and screening.screens(targets):
-        groups = _screened(groups, screening, screening.peers(targets if among is None else among, seed), watch)
+    screening, everyone = settings.screening, targets if among is None else among
+    if screening is not None and screening.screens(everyone):
+        groups = _screened(groups, screening, screening.peers(everyone, seed), watch)
     for group in groups:
         while group.running:
             watch.round(group, group.run_round(), settings.steps)

@@ -38,8 +38,8 @@ class OutlierSettings:
 
     Attributes:
         false_alarm_rate: chance that a clean model has any class flagged: as if scores were normal and their spread
-            known, each of n classes is tested at rate/n.  Where the spread is the MAD's estimate the chance is higher,
-            about 5 times for 43 classes.
+            known, each of n classes is tested at rate/n.  Where the spread is the MAD's estimate the chance is higher:
+            of 43 classes about 5 times where all are compared, 15 times where 16 are, but for `spread_floor`.
         patches: the law of the largest anomaly index of a clean model's patches.  With it a class is flagged for either
             reason, and each test has half of the rate.  None: patches count for nothing.
         threshold: a fixed anomaly index instead (the literature's 2).
@@ -82,16 +82,17 @@ class OutlierSettings:
             chances.append(float(-np.expm1(classes * norm.logcdf(index))))
         if patch is not None and self.patches is not None:
             chances.append(self.patches.p_value(patch))
-        return min(1.0, len(chances) * min(chances)) if chances else None
+        tests = 1 if self.patches is None else 2  # that were made, whether or not they had something to say
+        return min(1.0, tests * min(chances)) if chances else None
 
-    def probability(self, index: float | None, patch: float | None, classes: int) -> float:
+    def probability(self, index: float | None, patch: float | None, threshold: float) -> float:
         """Returns the chance that the model is backdoored, in [0.01, 0.99], by the stronger evidence; 0.5 without any.
 
-        What a mask's index says is no more than a monotone function of it, 0.5 at the threshold.
+        What a mask's index says is no more than a monotone function of it, 0.5 at its threshold.
         """
         chances = []
         if index is not None:
-            chances.append(float(np.clip(expit(index - self.threshold_for(classes)), 1 - CERTAINTY, CERTAINTY)))
+            chances.append(float(np.clip(expit(index - threshold), 1 - CERTAINTY, CERTAINTY)))
         if patch is not None and self.patches is not None:
             chances.append(self.patches.probability(patch))
         return max(chances, default=0.5)
@@ -101,7 +102,7 @@ class OutlierSettings:
         """On what the chances rest, in words."""
         if self.patches is None:
             return "normal scores whose spread is known; not fitted to any clean model"
-        return self.patches.source
+        return f"scores: normal, not fitted; {self.patches.source}"
 
     @property
     def _rate(self) -> float:
@@ -227,7 +228,7 @@ def decide(
         anomaly_indices=tuple(indices),
         threshold=threshold,
         patch_threshold=patch_threshold,
-        score=max(least, settings.probability(index, strongest, count)),
+        score=max(least, settings.probability(index, strongest, threshold)),
         p_value=settings.p_value(index, strongest, count),
         reason=reason,
     )

@@ -90,7 +90,7 @@ def sliding(height: int, width: int, shapes: Sequence[tuple[float, float]]) -> l
             for top in _places(height - edge, step)
             for left in _places(width - edge, step)
         ]
-    return windows
+    return list(dict.fromkeys(windows))  # in small images two shapes may be one
 
 
 def _edge(start: int, end: int, moved: float, stretched: float, room: int) -> tuple[int, int]:

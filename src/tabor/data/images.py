@@ -111,7 +111,7 @@ def balanced_order(labels: Tensor, seed: int) -> Tensor:
 
 def _shuffled_classes(labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
     """Positions of all images, class after class and shuffled within each, and the place within the class."""
-    generator = torch.Generator().manual_seed(seed)
+    labels, generator = labels.cpu(), torch.Generator().manual_seed(seed)
     shuffled = torch.randperm(len(labels), generator=generator)
     by_class = shuffled[torch.argsort(labels[shuffled], stable=True)]
     # Not bincount, whose memory grows with the largest label, which a stranger's file chooses.
