@@ -558,7 +558,7 @@ def test_a_foreign_file_is_scanned_with_arch(files: Files, tmp_path: Path, capsy
 @pytest.mark.parametrize(
     ("arguments", "shown"),
     [
-        ([], "Exit codes: 0 no trigger found, 1 "),
+        ([], "Exit codes of a scan: 0 no trigger found, "),
         (["scan"], "--preset"),
         (["demo"], "no file or download needed"),
         (["report"], "folder of a finished scan"),
