@@ -307,6 +307,11 @@ def _below_a_file(folder: Path) -> str:
 
 BadInput = Callable[[Files, Path], list[str]]
 
+
+def infecting(attack: str, model: str, files: Files, folder: Path) -> list[str]:
+    return ["infect", attack, model, "--data", files.data, "--target", "1", "--out", str(folder / "run")]
+
+
 BAD_INPUT: dict[str, tuple[BadInput, str]] = {
     "missing model": (lambda f, t: scan(str(t / "missing"), f.data), "there is no model file"),
     "a folder for a model": (lambda f, t: scan(f.data, f.data), "there is no model file"),
@@ -406,36 +411,13 @@ BAD_INPUT: dict[str, tuple[BadInput, str]] = {
         ],
         "there is no trigger picture",
     ),
-    "missing model to infect": (
-        lambda f, t: ["infect", "badnet", str(t / "no"), "--data", f.data, "--target", "1", "--out", str(t / "run")],
-        "there is no model file",
-    ),
+    "missing model to infect": (lambda f, t: infecting("badnet", str(t / "no"), f, t), "there is no model file"),
     "infecting a network without a name": (
-        lambda f, t: [
-            "infect",
-            "badnet",
-            _foreign_weights(t),
-            "--data",
-            f.data,
-            "--target",
-            "1",
-            "--out",
-            str(t / "run"),
-        ],
+        lambda f, t: infecting("badnet", _foreign_weights(t), f, t),
         "does not name its network; only a file that tabor wrote can be infected",
     ),
     "trojaning a network without a name": (
-        lambda f, t: [
-            "infect",
-            "trojaning",
-            _foreign_weights(t),
-            "--data",
-            f.data,
-            "--target",
-            "1",
-            "--out",
-            str(t / "run"),
-        ],
+        lambda f, t: infecting("trojaning", _foreign_weights(t), f, t),
         "does not name its network",
     ),
 }

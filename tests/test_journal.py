@@ -16,6 +16,7 @@ from torch import nn
 import tabor
 from tabor.data import ImageSet
 from tabor.errors import TaborError
+from tabor.evidence import Evidence
 from tabor.examining import SEARCH_SHARE
 from tabor.journal import JOURNAL_FILE, PARTIAL_FOLDER, Journal
 from tabor.methods.tabor import Tabor
@@ -28,6 +29,7 @@ from tabor.result import ClassStatus, ScanResult
 from tabor.solver import Candidate, Progress, SolverSettings
 from tabor.suspects import SURVEY_SHARE
 from tabor.trigger import Trigger
+from tabor.windows import Window
 
 FINGERPRINT = {"model": "abc", "seed": 0, "settings": {"steps": 3}}
 
@@ -294,6 +296,25 @@ def test_classes_that_were_looked_at_closely_are_not_looked_at_again(
     assert passes(resumed["looked at two"]) < passes(resumed["searched"]) < passes(whole)
 
 
+def patch_line(**changes: Any) -> str:
+    evidence = {field.name: 1 for field in dataclasses.fields(Evidence)}
+    good = {
+        "window": [0, 0, 2, 2],
+        "colours": [[[0.5]]],
+        "worth": 1.0,
+        "evidence": evidence,
+        "in_sight": True,
+        "index": 9,
+    }
+    return json.dumps({"patch": 0, "measured": good | changes})
+
+
+def test_a_whole_patch_is_read(two_done: Path) -> None:
+    add_line(patch_line())(two_done)
+    (suspect,) = Journal(two_done, FINGERPRINT).suspects(torch.device("cpu")).values()
+    assert (suspect.patch.window, suspect.index) == (Window(0, 0, 2, 2), 9)
+
+
 @pytest.mark.parametrize(
     "damage",
     [
@@ -301,6 +322,9 @@ def test_classes_that_were_looked_at_closely_are_not_looked_at_again(
         pytest.param('{"patch": [], "measured": {}}', id="no class"),
         pytest.param('{"patch": 0, "measured": 7}', id="a number"),
         pytest.param('{"patch": 0, "measured": {"window": [1, 2], "colours": [], "worth": 1}}', id="half a window"),
+        pytest.param(patch_line(colours=[0.5]), id="flat colours"),
+        pytest.param(patch_line(index="9"), id="an index in words"),
+        pytest.param(patch_line(evidence=[7]), id="evidence without names"),
     ],
 )
 def test_a_damaged_patch_is_none(damage: str, two_done: Path) -> None:

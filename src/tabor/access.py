@@ -187,6 +187,6 @@ def choose_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.empty(0, device=device).cpu()  # which the device "meta", that has no memory, cannot do
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError) as error:
         raise SettingError(f"cannot use the device {one_line(name)}: {one_line(error, 120)}") from None
     return device

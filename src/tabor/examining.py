@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +13,6 @@ from tabor.data import ImageSet
 from tabor.evidence import Evidence, measure
 from tabor.journal import Journal
 from tabor.methods.base import Method
-from tabor.patches import RestoreSettings
 from tabor.result import ClassStatus
 from tabor.solver import Candidate, Progress, SolverSettings, solve
 from tabor.suspects import Suspect, restore_suspects
@@ -101,7 +100,17 @@ def examine(
     suspects: dict[int, Suspect] = {}
     if method.restoring:
         known = {c.target: score for c, score in zip(found, scores, strict=True) if score is not None}
-        suspects = _restore(classifier, halves, targets, known, method.restoring, seed, journal, watch.restored)
+        suspects = restore_suspects(
+            classifier,
+            halves,
+            targets,
+            known,
+            method.restoring,
+            seed,
+            watch.restored,
+            before=journal.suspects(classifier.device) if journal else None,
+            on_suspect=journal.add_suspect if journal else None,
+        )
     return Examined(found, evidence, scores, suspects, peers)
 
 
@@ -122,25 +131,6 @@ def _search(
     for candidate in solve(classifier, images, left, method, settings, seed, on_progress, on_class, targets):
         candidates[candidate.target] = candidate
     return [candidates[target] for target in targets]
-
-
-def _restore(
-    classifier: Classifier,
-    halves: tuple[ImageSet, ImageSet],
-    targets: Sequence[int],
-    scores: Mapping[int, float],
-    settings: RestoreSettings,
-    seed: int,
-    journal: Journal | None,
-    on_step: Callable[[float], None],
-) -> dict[int, Suspect]:
-    """Looks closely at the suspicious classes that the journal does not have yet."""
-    if journal is None:
-        return restore_suspects(classifier, halves, targets, scores, settings, seed, on_step)
-    known = journal.suspects(classifier.device)
-    return restore_suspects(
-        classifier, halves, targets, scores, settings, seed, on_step, known=known, on_suspect=journal.add_suspect
-    )
 
 
 class _Watch:

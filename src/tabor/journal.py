@@ -75,8 +75,6 @@ class Journal:
         TaborError: the folder cannot be written.
     """
 
-    finished: dict[int, Candidate]
-
     def __init__(self, folder: Path, fingerprint: Mapping[str, Any]) -> None:
         self._path = folder / JOURNAL_FILE
         self._partial = folder / PARTIAL_FOLDER
@@ -122,7 +120,7 @@ class Journal:
         for target, measured in self._measured.items():
             try:
                 found[target] = Suspect.from_measured(measured, device)
-            except (ValueError, KeyError, TypeError):
+            except (AttributeError, ValueError, KeyError, TypeError):
                 continue  # damaged: look at that class again
         return found
 

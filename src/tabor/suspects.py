@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, replace
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -111,12 +110,15 @@ class Suspect:
         """Reads what `measured` returned.
 
         Raises:
-            KeyError, TypeError, ValueError: it returned something else.
+            AttributeError, KeyError, TypeError, ValueError: it returned something else.
         """
+        window, worth, evidence, index = (values[k] for k in ("window", "worth", "evidence", "index"))
+        numbers = [*window, worth, *evidence.values(), *([] if index is None else [index])]
         colours = torch.tensor(values["colours"], device=device)
-        patch = Patch(Window(*map(int, values["window"])), colours, float(values["worth"]))
-        evidence = Evidence(**values["evidence"])
-        return cls(patch, evidence, in_sight=bool(values["in_sight"]), index=values["index"])
+        if not all(isinstance(number, int | float) for number in numbers) or colours.dim() != 3:  # (C, G, G)
+            raise ValueError("what was measured of a patch is numbers")
+        patch = Patch(Window(*window), colours, worth)
+        return cls(patch, Evidence(**evidence), in_sight=bool(values["in_sight"]), index=index)
 
 
 def restore_suspects(
@@ -128,8 +130,8 @@ def restore_suspects(
     seed: int,
     on_step: Callable[[float], None],
     *,
-    known: Mapping[int, Suspect] = MappingProxyType({}),
-    on_suspect: Callable[[int, Suspect], None] = lambda *_: None,
+    before: Mapping[int, Suspect] | None = None,
+    on_suspect: Callable[[int, Suspect], None] | None = None,
 ) -> dict[int, Suspect]:
     """Seeks the patches of the classes that are suspicious for one of two reasons.
 
@@ -144,7 +146,7 @@ def restore_suspects(
         settings: the search.
         seed: of the colours that it begins with.
         on_step: called with the share of the work done, in [0, 1].
-        known: classes that were looked at before, in a scan that was interrupted.
+        before: classes that were looked at before, in a scan that was interrupted.
         on_suspect: called with each class that was looked at now.
     """
     search, confirm = halves
@@ -157,11 +159,12 @@ def restore_suspects(
     close = list(dict.fromkeys(by_worth + by_score))
     suspects: dict[int, Suspect] = {}
     for target in close:
-        if target in known:
-            suspects[target] = known[target]
+        if before and target in before:
+            suspects[target] = before[target]
         elif first := surveyed.first(target, settings.first, settings.apart):
             suspects[target] = _look_closely(ground, target, first, confirm, right, seed)
-            on_suspect(target, suspects[target])
+            if on_suspect is not None:
+                on_suspect(target, suspects[target])
         on_step(SURVEY_SHARE + (1 - SURVEY_SHARE) * (close.index(target) + 1) / len(close))
     suspects = {target: replace(suspect, shadow_of=caster(target, suspects)) for target, suspect in suspects.items()}
     common = is_common(suspects.values())
