@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from tabor.access import Classifier
+from tabor.colours import VIVID, random_colours, seek
 from tabor.data import ImageSet
 from tabor.errors import DataError
 from tabor.evidence import measure
@@ -297,10 +299,40 @@ def test_a_weaker_patch_is_a_part_or_an_effect_of_another(
         patch = Patch(window, torch.ones(1, 3, 3), worth)
         evidence = measure(classifier, Patch(WINDOW, torch.ones(1, 3, 3), 1.0).trigger(12, 12), 2, images())
         suspects[target] = Suspect(patch, evidence, in_sight=True, index=index)
-    assert caster(4, suspects) == (7 if shadow else None)
-    assert caster(7, suspects) is None
-    assert caster(4, suspects | {7: replace(suspects[7], in_sight=False)}) is None
+
+    def never(patch: Patch, target: int) -> bool:
+        return False
+
+    assert caster(4, suspects, never) == (7 if shadow else None)
+    assert caster(7, suspects, never) is None
+    assert caster(4, suspects | {7: replace(suspects[7], in_sight=False)}, never) is None
     assert replace(suspects[4], shadow_of=7).anomaly_index is None
+
+
+@pytest.mark.parametrize(
+    ("index", "same", "shadow"),
+    [
+        pytest.param(7.0, True, True, id="the same picture elsewhere"),
+        pytest.param(7.0, False, False, id="another picture"),
+        pytest.param(7.3, True, False, id="the same picture that stands out nearly as much"),
+    ],
+)
+def test_a_patch_that_works_for_another_class_in_its_place_is_an_effect_of_that_one(
+    index: float, same: bool, shadow: bool
+) -> None:
+    classifier = Classifier(Planted(), torch.device("cpu"), (1, 12, 12))
+    evidence = measure(classifier, Patch(WINDOW, torch.ones(1, 3, 3), 1.0).trigger(12, 12), 2, images())
+    strong = Suspect(Patch(WINDOW, torch.ones(1, 3, 3), 4.0), evidence, in_sight=True, index=9.0)
+    other = Suspect(Patch(ELSEWHERE, torch.full((1, 3, 3), 0.9), 4.5), evidence, in_sight=True, index=index)
+    asked = []
+
+    def works(patch: Patch, target: int) -> bool:
+        asked.append((patch.window, patch.colours, target))
+        return same
+
+    assert caster(4, {4: other, 7: strong}, works) == (7 if shadow else None)
+    assert asked == ([(WINDOW, other.patch.colours, 7)] if index < 7.2 else [])
+    assert caster(7, {4: other, 7: strong}, works) is None
 
 
 def test_the_strongest_patch_is_held_against_others_and_the_placed_one_restored(
@@ -349,3 +381,54 @@ def test_what_most_classes_have_is_natural(telling: int, silent: int, worth: flo
     one = Suspect(patch, evidence, in_sight=True, index=9.0)
     common = is_common([one] * telling + [replace(one, in_sight=False)] * silent)
     assert replace(one, common=common).anomaly_index == index
+
+
+def lead_of(here: Ground, images: Tensor, window: Window, colours: Tensor | float, target: int) -> Tensor:
+    stamped = images.clone()
+    rows, columns = slice(window.top, window.bottom), slice(window.left, window.right)
+    if isinstance(colours, Tensor):
+        size = (window.height, window.width)
+        colours = torch.nn.functional.interpolate(colours[None], size, mode="bilinear", align_corners=False)[0]
+    stamped[:, :, rows, columns] = colours
+    return leads(here.classifier.logits(stamped))[:, target].mean() / here.unit
+
+
+def test_colours_are_those_of_the_start_that_leads_after_the_trial() -> None:
+    settings = replace(SETTINGS, trial_steps=4, steps=6, batch_size=5, judged=12)
+    here = ground(settings)
+    windows, targets = [WINDOW, Window(2, 3, 6, 8)], [2, 1]
+    begin = random_colours(here, torch.Generator().manual_seed(3))
+    found = seek(here, windows, targets, begin, settings.steps)
+    for patch, window, target in zip(found, windows, targets, strict=True):
+        others = here.images[here.labels != target]
+        turns = torch.arange(settings.steps * settings.batch_size) % len(others)
+        few = here.images[: settings.surveyed][here.labels[: settings.surveyed] != target]
+        plain = max((-1.0, 0.0, 1.0), key=lambda level: float(lead_of(here, few, window, level / 2 + 0.5, target)))
+        ends = []
+        for start in [*begin, torch.tensor(VIVID * plain)]:
+            raw = start.expand(1, 3, 3).clone().requires_grad_()
+            adam = torch.optim.Adam([raw], settings.learning_rate, (0.5, 0.9))
+            recent = []
+            for step in range(settings.steps):
+                batch = others[turns[step * settings.batch_size : (step + 1) * settings.batch_size]]
+                lead = lead_of(here, batch, window, raw.sigmoid(), target)
+                recent.append(lead.item())
+                adam.zero_grad()
+                (-lead).backward()
+                adam.step()
+            ends.append((sum(recent[1:4]), raw.detach().sigmoid()))
+        _, colours = max(ends, key=lambda end: end[0])
+        assert patch.window == window
+        assert torch.allclose(patch.colours, colours, atol=1e-4)
+        stamped = lead_of(here, others[: settings.judged], window, colours, target)
+        assert patch.worth == pytest.approx(float(stamped - here.costs([window])[0]), abs=1e-4)
+
+
+def test_first_windows_are_the_best_and_all_corners_that_do_not_hide_the_object() -> None:
+    here = ground()
+    found = survey(here)
+    first = found.first(2, 1, 0.6)
+    assert first[0] == found.windows[int(found.worth[:, 2].argmax())]
+    assert all(w.inset(12, 12) == 0 and not here.hides(w) for w in first[1:])
+    assert {(w.top == 0, w.left == 0) for w in first[1:]} == set(itertools.product((True, False), repeat=2))
+    assert all(a.overlap(b) <= 0.6 for a in first for b in first if a is not b)

@@ -19,6 +19,9 @@ VIVID = 3.0
 """What 1 is before the sigmoid where a search begins with a plain colour, and −3 what 0 is: near, and able to move."""
 
 
+RECENT = 3
+"""Steps whose leads tell which start goes on: one step's eight images alone are too few."""
+
 FEW = 32
 """Windows whose leads on each image are held at once: of thousands of classes all windows' would fill the memory."""
 
@@ -54,12 +57,13 @@ def seek(ground: Ground, windows: Sequence[Window], targets: Sequence[int], begi
     """Optimises the colours of each window for its class, with images of other classes.
 
     Each begins with random colours, and with the plain colour that does best there: a network that was taught a black
-    square answers to black and to nothing between, so that from grey no step leads there.
+    square answers to black and to nothing between, so that from grey no step leads there.  After
+    `RestoreSettings.trial_steps` the start that leads goes on alone.
 
     Args:
         ground: the model and the images.
         windows, targets: as many of each.
-        begin: random colours, shape (tries, C, G, G); the best end counts.
+        begin: random colours, shape (tries, C, G, G).
         steps: of the optimiser.
 
     Raises:
@@ -77,25 +81,32 @@ def _seek_part(
     ground: Ground, windows: Sequence[Window], targets: Sequence[int], begin: Tensor, steps: int
 ) -> list[Patch]:
     tries, batch = 1 + len(begin), ground.settings.batch_size
-    several = [window for window in windows for _ in range(tries)]
-    aims = torch.tensor(targets, device=begin.device).repeat_interleave(tries)
     others = {target: ground.not_of(target) for target in set(targets)}
     count = min(ground.settings.judged, *map(len, others.values()))
     turns = torch.arange(max(steps * batch, count), device=begin.device)
-    places = torch.stack([others[k][turns % len(others[k])] for k in targets]).repeat_interleave(tries, 0)
+    places = torch.stack([others[k][turns % len(others[k])] for k in targets])
+    aims = torch.tensor(targets, device=begin.device)
     plain = _plain(ground, windows, targets)[:, None, :, None, None].expand(-1, 1, *begin.shape[1:])
     starts = torch.cat([begin.expand(len(windows), *begin.shape), plain], 1)
     adam = Adam([starts.flatten(0, 1)], ground.settings.learning_rate, (0.5, 0.9))
+    trial = min(ground.settings.trial_steps, steps)
+    recent = starts.new_zeros(len(windows) * tries)
     for step in range(steps):
-        images = ground.images[places[:, step * batch : (step + 1) * batch]]
+        each = tries if step < trial else 1
+        several = [window for window in windows for _ in range(each)]
+        images = ground.images[places[:, step * batch : (step + 1) * batch].repeat_interleave(each, 0)]
         raw = adam.parameters[0].detach().requires_grad_()
-        lead = _of_targets(ground.leads(images, several, raw.sigmoid()), aims)
-        adam.step(torch.autograd.grad(-lead.mean(1).sum(), raw))
+        lead = _of_targets(ground.leads(images, several, raw.sigmoid()), aims.repeat_interleave(each)).mean(1)
+        adam.step(torch.autograd.grad(-lead.sum(), raw))
+        if trial - RECENT <= step < trial:
+            recent += lead.detach()
+        if step + 1 == trial:
+            best = recent.unflatten(0, (-1, tries)).argmax(1)
+            adam.keep(best + tries * torch.arange(len(windows), device=best.device))
     colours = adam.parameters[0].sigmoid()
-    judged = ground.judged(places[:, :count], several, colours)
-    worth = _of_targets(judged, aims).mean(1) - ground.costs(several)
-    best = worth.unflatten(0, (-1, tries)).argmax(1) + tries * torch.arange(len(windows), device=worth.device)
-    return [Patch(several[k], colours[k], float(worth[k])) for k in best.tolist()]
+    judged = ground.judged(places[:, :count], windows, colours)
+    worth = _of_targets(judged, aims).mean(1) - ground.costs(windows)
+    return [Patch(*found) for found in zip(windows, colours, worth.tolist(), strict=True)]
 
 
 def _plain(ground: Ground, windows: Sequence[Window], targets: Sequence[int]) -> Tensor:

@@ -43,7 +43,7 @@ class RestoreSettings:
         seen: share of its accuracy that the model must keep where a window is hidden: a patch over the object is a
             picture of another class, not a trigger.
         by_worth, by_score: how many classes are looked at closely for a good first window, and for a small score.
-        first: first windows of a class that are looked at.
+        first: first windows of a class that are looked at, besides those in the corners.
         kept: of these, how many are looked at again with all tries.
         hopeless: worth of a class's best first window up to which it is not looked at closer: a planted trigger may be
             worth nothing in the first windows, which are a pixel or two beside it.
@@ -53,8 +53,8 @@ class RestoreSettings:
         drawn: windows that are drawn at random in a round, near the best few so far.
         promising, unranked: of these, how many are tried because they do well with the colours found so far, and how
             many whatever they do.
-        tries: random colours that the search for a window's colours begins with, besides a plain one; the best end
-            counts.
+        tries: random colours that the search for a window's colours begins with, besides a plain one.
+        trial_steps: optimiser steps after which the start that leads goes on alone.
         steps, first_steps: optimiser steps on the colours, and in the first look.
         compared: how many other classes, at most, tell by their leads in a patch's window what is natural there.
         surveyed, batch_size, judged, cropped: images that the survey takes, that a step on the colours takes, that a
@@ -70,7 +70,7 @@ class RestoreSettings:
     seen: float = 0.45
     by_worth: int = 3
     by_score: int = 2
-    first: int = 24
+    first: int = 16
     kept: int = 6
     hopeless: float = -1.0
     poor: float = -0.5
@@ -80,6 +80,7 @@ class RestoreSettings:
     promising: int = 10
     unranked: int = 6
     tries: int = 2
+    trial_steps: int = 8
     steps: int = 20
     first_steps: int = 10
     compared: int = 64
@@ -97,6 +98,7 @@ class RestoreSettings:
             self.drawn,
             self.promising,
             self.tries,
+            self.trial_steps,
             self.compared,
             self.batch_size,
         )

@@ -34,10 +34,12 @@ class Survey:
     """What every class makes of each first window in its best plain colour.
 
     Attributes:
+        size: height and width of the images.
         windows: S of them.
         worth: shape (S, classes).
     """
 
+    size: tuple[int, int]
     windows: Sequence[Window]
     worth: Tensor
 
@@ -46,13 +48,15 @@ class Survey:
         return float(self.worth[:, target].max())
 
     def first(self, target: int, count: int, apart: float) -> list[Window]:
-        """Returns the best few windows for a class that do not overlap by more than that.
+        """Returns the windows of which no two overlap by more than that: the best few for a class, and all corners'.
 
-        None where every window hides the object.
+        In the corners triggers are put, and a large picture there is nothing like a plain colour.  None where every
+        window hides the object.
         """
         order = self.worth[:, target].argsort(descending=True, stable=True).tolist()
         seen = [self.windows[k] for k in order if bool(self.worth[k, target].isfinite())]
-        return distinct(seen, count, apart)
+        corners = [window for window in seen if window.inset(*self.size) == 0]
+        return distinct([*distinct(seen, count, apart), *corners], len(seen), apart)
 
 
 def distinct(windows: Sequence[Window], count: int, apart: float) -> list[Window]:
@@ -68,7 +72,7 @@ def survey(ground: Ground) -> Survey:
     """Tries every first window in every plain colour: the same forward passes tell of all classes."""
     windows = sliding(*ground.size, ground.settings.shapes)
     best = plain_worth(ground, windows).amax(1)
-    return Survey(windows, best - ground.costs(windows)[:, None])
+    return Survey(ground.size, windows, best - ground.costs(windows)[:, None])
 
 
 class PatchSearch:

@@ -25,7 +25,9 @@ SHADOW = 0.8
 
 ECHO_WORTH, ECHO_INDEX = 0.6, 0.8
 """A patch with less than these shares of another's worth and index is taken for an effect of that one, wherever it is:
-a network that was taught a trigger answers more to patches of other classes too, more so than any clean one.  A second
+a network that was taught a trigger answers more to patches of other classes too, more so than any clean one.  The share
+of the index alone is enough where the patch, moved to the other's place, works for the other's class: it is the same
+picture, which convolutions see anywhere, and what the network makes of it elsewhere nobody taught it.  A second
 backdoor that is so much weaker is seen once the first has been unlearned."""
 
 COMMON = 3
@@ -47,8 +49,8 @@ class Suspect:
             object, as a picture of the target class does, says nothing.
         index: how far the strongest patch of the class stands out from what other classes make of its window, times
             how well this one works (`effect`); None where it was not measured, as the patch says nothing.
-        shadow_of: the class whose stronger patch lies in the same place, or whose far stronger one lies anywhere, if
-            there is one: what was planted for that class moves images to others too.
+        shadow_of: the class whose stronger patch lies in the same place, or whose far stronger one or one of the same
+            colours lies anywhere, if there is one: what was planted for that class moves images to others too.
         common: whether most of the classes that were looked at have a patch that says something.
     """
 
@@ -166,7 +168,11 @@ def restore_suspects(
             if on_suspect is not None:
                 on_suspect(target, suspects[target])
         on_step(SURVEY_SHARE + (1 - SURVEY_SHARE) * (close.index(target) + 1) / len(close))
-    suspects = {target: replace(suspect, shadow_of=caster(target, suspects)) for target, suspect in suspects.items()}
+
+    def works(patch: Patch, target: int) -> bool:
+        return measure(classifier, patch.trigger(*ground.size).to(classifier.device), target, confirm).works
+
+    suspects = {target: replace(s, shadow_of=caster(target, suspects, works)) for target, s in suspects.items()}
     common = is_common(suspects.values())
     return {target: replace(suspect, common=common) for target, suspect in suspects.items()}
 
@@ -195,13 +201,19 @@ def is_common(suspects: Collection[Suspect]) -> bool:
     return telling >= COMMON and 2 * telling > len(suspects)
 
 
-def caster(target: int, suspects: Mapping[int, Suspect]) -> int | None:
-    """Returns the class of the strongest patch that this class's is a part or an effect of; None: of none."""
+def caster(target: int, suspects: Mapping[int, Suspect], works: Callable[[Patch, int], bool]) -> int | None:
+    """Returns the class of the strongest patch that this class's is a part or an effect of; None: of none.
+
+    Args:
+        target: the class.
+        suspects: it and others.
+        works: whether a patch sends enough images to a class.
+    """
     own = suspects[target]
     casters = [
         (other.patch.worth, k)
         for k, other in suspects.items()
-        if other.tells and (_is_part(own.patch, other.patch) or _is_echo(own, other))
+        if other.tells and (_is_part(own.patch, other.patch) or _is_echo(own, other, k, works))
     ]
     return max(casters)[1] if casters else None
 
@@ -210,7 +222,8 @@ def _is_part(own: Patch, other: Patch) -> bool:
     return max(own.worth, 0) < SHADOW * other.worth and own.window.overlap(other.window) > 0
 
 
-def _is_echo(own: Suspect, other: Suspect) -> bool:
-    if own.index is None or other.index is None:
+def _is_echo(own: Suspect, other: Suspect, target: int, works: Callable[[Patch, int], bool]) -> bool:
+    if own.index is None or other.index is None or own.index >= ECHO_INDEX * other.index:
         return False
-    return max(own.patch.worth, 0) < ECHO_WORTH * other.patch.worth and own.index < ECHO_INDEX * other.index
+    weak = max(own.patch.worth, 0) < ECHO_WORTH * other.patch.worth
+    return weak or works(replace(own.patch, window=other.patch.window), target)
