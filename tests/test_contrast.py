@@ -48,9 +48,9 @@ def ground(answers: list[float]) -> Ground:
 @pytest.mark.parametrize("target", [0, 3])
 def test_the_index_is_that_of_the_leads_searched_one_by_one(target: int) -> None:
     here = ground([0.0, 5.0, 0.0, 40.0, 0.0, 9.0])
-    patch = PatchSearch(here, target, 7).judge([WINDOW])[0]
+    patch = PatchSearch(here, target, SETTINGS.grid, 7).judge([WINDOW])[0]
     others = [k for k in range(CLASSES) if k != target]
-    leads = [PatchSearch(here, k, 7).judge([WINDOW])[0].worth for k in others]
+    leads = [PatchSearch(here, k, SETTINGS.grid, 7).judge([WINDOW])[0].worth for k in others]
     middle = median(leads)
     spread = 1.4826 * median(abs(lead - middle) for lead in leads)
     rival = sorted(leads)[-2] if max(leads) > 1 else max(leads)
@@ -61,7 +61,9 @@ def test_the_index_is_that_of_the_leads_searched_one_by_one(target: int) -> None
 def test_what_one_class_answers_to_stands_out_and_what_all_answer_to_does_not() -> None:
     planted, natural = ground([0.0, 0.0, 0.0, 40.0, 0.0, 0.0]), ground([40.0, 39.0, 38.0, 40.0, 41.0, 42.0])
     others = compared(3, CLASSES, 16, 0)
-    indices = [patch_index(g, PatchSearch(g, 3, 0).judge([WINDOW])[0], 3, others, 0) for g in (planted, natural)]
+    indices = [
+        patch_index(g, PatchSearch(g, 3, SETTINGS.grid, 0).judge([WINDOW])[0], 3, others, 0) for g in (planted, natural)
+    ]
     assert indices[0] > 8
     assert indices[1] < 4
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
 import torch
 
 from tabor.evidence import Evidence
 from tabor.examining import Examined
+from tabor.findings import _patch, warnings_of_effects
 from tabor.methods.tabor import Tabor
 from tabor.patches import Patch
 from tabor.result import ClassStatus
@@ -56,3 +60,33 @@ def test_a_small_mask_does_not_flag_a_class_whose_patch_is_an_effect_of_a_flagge
 
 def test_the_effect_of_what_is_not_flagged_is_evidence_all_the_same() -> None:
     assert examined({0: suspect(1.0), 3: suspect(0.5, shadow_of=0)}).decide(Tabor()).targets == (3,)
+
+
+def test_a_class_that_only_an_effect_keeps_from_being_flagged_is_named() -> None:
+    effect, strong = suspect(9.0, shadow_of=7), suspect(20.0)
+    told = warnings_of_effects({2: effect, 7: strong}, (7,), 5.0)
+    assert told == [
+        "class 2 answers to a patch too, which is taken for an effect of what was planted for class 7; "
+        "unlearn that one and scan again (tabor patch --rescan) to know"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("effect", "flagged", "threshold"),
+    [
+        pytest.param(suspect(9.0), (7,), 5.0, id="it is no effect"),
+        pytest.param(suspect(4.0, shadow_of=7), (7,), 5.0, id="it would not be flagged"),
+        pytest.param(suspect(None, shadow_of=7), (7,), 5.0, id="its patch says nothing"),
+        pytest.param(replace(suspect(9.0, shadow_of=7), in_sight=False), (7,), 5.0, id="its patch hides the object"),
+        pytest.param(suspect(9.0, shadow_of=7), (), 5.0, id="nor is the other flagged"),
+        pytest.param(suspect(9.0, shadow_of=7), (2, 7), 5.0, id="its mask flags it"),
+        pytest.param(suspect(9.0, shadow_of=7), (7,), None, id="patches count for nothing"),
+    ],
+)
+def test_no_other_class_is(effect: Suspect, flagged: tuple[int, ...], threshold: float | None) -> None:
+    assert warnings_of_effects({2: effect, 7: suspect(20.0)}, flagged, threshold) == []
+
+
+def test_the_record_of_a_patch_says_of_which_class_it_is_an_effect() -> None:
+    found = [_patch(suspect(9.0, shadow_of=k)) for k in (7, None)]
+    assert [(p.effect_of, p.anomaly_index) for p in found if p is not None] == [(7, None), (None, 9.0)]

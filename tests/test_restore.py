@@ -19,7 +19,7 @@ from tabor.evidence import measure
 from tabor.ground import CLEAR, Ground, leads
 from tabor.patches import Patch, RestoreSettings
 from tabor.restore import PatchSearch, survey
-from tabor.suspects import Suspect, caster, is_common, restore_suspects
+from tabor.suspects import Suspect, _strongest, caster, is_common, restore_suspects
 from tabor.windows import Window
 
 WINDOW = Window(8, 8, 12, 12)
@@ -116,7 +116,9 @@ def test_no_patch_is_sought_where_every_window_hides_the_object() -> None:
 
 def test_the_window_and_its_colours_are_found() -> None:
     here = ground()
-    patch = PatchSearch(here, 2, 0).best(survey(here).first(2, SETTINGS.first, SETTINGS.apart))
+    patch = PatchSearch(here, 2, SETTINGS.grid, 0).best(
+        survey(here).first(2, SETTINGS.first, SETTINGS.apart), SETTINGS.spreads
+    )
     assert patch.window == WINDOW
     assert patch.colours.shape == (1, 3, 3)
     assert patch.worth > 1
@@ -138,7 +140,9 @@ def test_a_black_trigger_does_not_hide_the_object_and_is_found() -> None:
     here = Ground(Classifier(Black(), torch.device("cpu"), (1, 12, 12)), images(), SETTINGS)
     assert not here.hides(WINDOW)
     assert here.hides(Window(0, 0, 3, 3))
-    patch = PatchSearch(here, 2, 0).best(survey(here).first(2, SETTINGS.first, SETTINGS.apart))
+    patch = PatchSearch(here, 2, SETTINGS.grid, 0).best(
+        survey(here).first(2, SETTINGS.first, SETTINGS.apart), SETTINGS.spreads
+    )
     assert patch.window == WINDOW
     assert float(patch.colours.max()) < 0.1
     assert patch.worth > 1
@@ -147,16 +151,16 @@ def test_a_black_trigger_does_not_hide_the_object_and_is_found() -> None:
 def test_the_closer_search_never_loses_worth() -> None:
     here = ground()
     start = Window(7, 7, 12, 12)
-    first = PatchSearch(here, 2, 0).judge([start])[0]
+    first = PatchSearch(here, 2, SETTINGS.grid, 0).judge([start])[0]
     assert first.worth > 0
-    assert PatchSearch(here, 2, 0).best([start]).worth >= first.worth
+    assert PatchSearch(here, 2, SETTINGS.grid, 0).best([start], SETTINGS.spreads).worth >= first.worth
 
 
 def test_a_window_is_worth_the_same_whatever_was_looked_at_before() -> None:
     here = ground()
-    search = PatchSearch(here, 2, 0)
+    search = PatchSearch(here, 2, SETTINGS.grid, 0)
     search.judge([Window(0, 0, 4, 4), Window(6, 6, 12, 12)])
-    alone = PatchSearch(here, 2, 0).judge([WINDOW])[0]
+    alone = PatchSearch(here, 2, SETTINGS.grid, 0).judge([WINDOW])[0]
     among = search.judge([Window(2, 2, 5, 5), WINDOW, Window(0, 0, 4, 4)])[1]
     assert torch.allclose(alone.colours, among.colours)
     assert among.worth == pytest.approx(alone.worth)
@@ -176,14 +180,14 @@ def test_a_window_is_worth_the_same_whatever_was_looked_at_before() -> None:
 def test_of_windows_that_are_as_good_the_one_nearest_to_a_corner_is_taken(
     worths: Sequence[float], placed: Window
 ) -> None:
-    search = PatchSearch(ground(replace(SETTINGS, seen=0.5)), 2, 0)
+    search = PatchSearch(ground(replace(SETTINGS, seen=0.5)), 2, SETTINGS.grid, 0)
     windows = [Window(5, 5, 8, 8), Window(2, 2, 5, 5), Window(0, 1, 3, 4), Window(0, 0, 4, 4), Window(0, 0, 3, 3)]
     search._known = {w: Patch(w, torch.ones(1, 3, 3), worth) for w, worth in zip(windows, worths, strict=True)}
     assert search.placed().window == placed
 
 
 def test_what_is_placed_is_made_smaller_for_as_long_as_it_is_as_good(monkeypatch: pytest.MonkeyPatch) -> None:
-    search = PatchSearch(ground(), 2, 0)
+    search = PatchSearch(ground(), 2, SETTINGS.grid, 0)
     good = WINDOW
 
     def seek(windows: Sequence[Window], *_: int) -> list[Patch]:
@@ -196,14 +200,14 @@ def test_what_is_placed_is_made_smaller_for_as_long_as_it_is_as_good(monkeypatch
 
 def test_what_is_placed_is_worth_what_the_network_itself_says() -> None:
     here = ground()
-    search = PatchSearch(here, 2, 0)
-    search.best([Window(0, 0, 4, 4)])
+    search = PatchSearch(here, 2, SETTINGS.grid, 0)
+    search.best([Window(0, 0, 4, 4)], SETTINGS.spreads)
     placed = search.placed()
     assert placed.worth == here.worth(placed, 2, here.images[: SETTINGS.judged])
 
 
 def test_there_is_no_closer_search_where_nothing_is_worth_its_cost(monkeypatch: pytest.MonkeyPatch) -> None:
-    search, rounds = PatchSearch(ground(), 2, 0), list[float]()
+    search, rounds = PatchSearch(ground(), 2, SETTINGS.grid, 0), list[float]()
 
     def near(_: object, spread: float) -> list[Window]:
         rounds.append(spread)
@@ -211,11 +215,11 @@ def test_there_is_no_closer_search_where_nothing_is_worth_its_cost(monkeypatch: 
 
     monkeypatch.setattr(search, "near", near)
     starts = [Window(0, 4, 3, 7), Window(4, 0, 7, 3)]
-    assert search.best(starts).worth <= SETTINGS.hopeless
+    assert search.best(starts, SETTINGS.spreads).worth <= SETTINGS.hopeless
     assert rounds == []
-    hopeful = PatchSearch(ground(replace(SETTINGS, hopeless=-math.inf)), 2, 0)
+    hopeful = PatchSearch(ground(replace(SETTINGS, hopeless=-math.inf)), 2, SETTINGS.grid, 0)
     monkeypatch.setattr(hopeful, "near", near)
-    assert hopeful.best(starts).worth <= SETTINGS.poor
+    assert hopeful.best(starts, SETTINGS.spreads).worth <= SETTINGS.poor
     assert rounds == [SETTINGS.spreads[0]]
 
 
@@ -223,7 +227,7 @@ def test_a_class_that_all_images_are_of_cannot_be_searched() -> None:
     here = ground()
     here.labels = torch.full_like(here.labels, 2)
     with pytest.raises(DataError, match="all images are of class 2"):
-        PatchSearch(here, 2, 0)
+        PatchSearch(here, 2, SETTINGS.grid, 0)
 
 
 def test_suspects_are_measured_and_only_the_planted_one_tells() -> None:
@@ -341,7 +345,7 @@ def test_the_strongest_patch_is_held_against_others_and_the_placed_one_restored(
     worths = {0: (3.0, WINDOW), 1: (7.0, Window(8, 8, 11, 11)), 2: (6.0, ELSEWHERE)}
     held: list[Window] = []
 
-    def strongest(search: PatchSearch, starts: object) -> Patch:
+    def strongest(search: PatchSearch, *_: object) -> Patch:
         return Patch(Window(4, 4, 8, 8), torch.ones(1, 3, 3), worths[search.target][0] + 0.1)
 
     def placed(search: PatchSearch) -> Patch:
@@ -397,7 +401,7 @@ def test_colours_are_those_of_the_start_that_leads_after_the_trial() -> None:
     settings = replace(SETTINGS, trial_steps=4, steps=6, batch_size=5, judged=12)
     here = ground(settings)
     windows, targets = [WINDOW, Window(2, 3, 6, 8)], [2, 1]
-    begin = random_colours(here, torch.Generator().manual_seed(3))
+    begin = random_colours(here, SETTINGS.grid, torch.Generator().manual_seed(3))
     found = seek(here, windows, targets, begin, settings.steps)
     for patch, window, target in zip(found, windows, targets, strict=True):
         others = here.images[here.labels != target]
@@ -432,3 +436,51 @@ def test_first_windows_are_the_best_and_all_corners_that_do_not_hide_the_object(
     assert all(w.inset(12, 12) == 0 and not here.hides(w) for w in first[1:])
     assert {(w.top == 0, w.left == 0) for w in first[1:]} == set(itertools.product((True, False), repeat=2))
     assert all(a.overlap(b) <= 0.6 for a in first for b in first if a is not b)
+
+
+@pytest.mark.parametrize(("worth", "grid"), [(1.4, 3), (1.6, 8)])
+def test_many_colours_are_taken_where_they_are_worth_more(
+    monkeypatch: pytest.MonkeyPatch, worth: float, grid: int
+) -> None:
+    looked_at: dict[int, list[Window]] = {}
+
+    def best(search: PatchSearch, windows: Sequence[Window], spreads: Sequence[float]) -> Patch:
+        colours = search._begin[0]
+        many = colours.shape[-1] == SETTINGS.fine_grid
+        looked_at[colours.shape[-1]] = list(windows)
+        assert spreads == (SETTINGS.fine_spreads if many else SETTINGS.spreads)
+        patch = Patch(WINDOW, colours.sigmoid(), worth if many else 1.0)
+        search._known = {WINDOW: patch}
+        return patch
+
+    monkeypatch.setattr(PatchSearch, "best", best)
+    first = [ELSEWHERE, Window(0, 0, 2, 2), Window(3, 3, 6, 6), Window(8, 0, 12, 4)]
+    search, patch = _strongest(ground(), 2, first, 0)
+    assert patch.colours.shape == (1, grid, grid)
+    assert search._known == {WINDOW: patch}
+    assert looked_at == {3: first, 8: [WINDOW, Window(0, 0, 2, 2), Window(8, 0, 12, 4)]}  # what led, and the corners
+
+
+BOARD = Window(7, 7, 12, 12)
+
+
+class Chequered(nn.Module):
+    """Dark and bright as above; class 2 where the window is most of a chessboard of single pixels."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        rows, columns = torch.meshgrid(torch.arange(5), torch.arange(5), indexing="ij")
+        board = 2.0 * ((rows + columns) % 2) - 1
+        inside = images[:, 0, BOARD.top : BOARD.bottom, BOARD.left : BOARD.right] - 0.5
+        bright = images[:, 0, :3, :3].mean((1, 2))
+        return torch.stack([4 - 8 * bright, 8 * bright - 4, 80 * (inside * board).mean((1, 2)) - 24], 1)
+
+
+def test_a_trigger_of_many_colours_is_found() -> None:
+    classifier = Classifier(Chequered(), torch.device("cpu"), (1, 12, 12))
+    halves = images().halves(0)
+    suspect = restore_suspects(classifier, halves, [2], {}, SETTINGS, 0, lambda _: None)[2]
+    assert suspect.patch.window == BOARD
+    assert suspect.attack_success == 1
+    assert suspect.anomaly_index is not None
+    few = replace(SETTINGS, fine_grid=3)
+    assert restore_suspects(classifier, halves, [2], {}, few, 0, lambda _: None)[2].anomaly_index is None

@@ -26,10 +26,9 @@ FEW = 32
 """Windows whose leads on each image are held at once: of thousands of classes all windows' would fill the memory."""
 
 
-def random_colours(ground: Ground, generator: torch.Generator) -> Tensor:
-    """Returns what each search for colours begins with, before the sigmoid, shape (tries, C, G, G)."""
-    settings = ground.settings
-    shape = (settings.tries, ground.images.shape[1], settings.grid, settings.grid)
+def random_colours(ground: Ground, grid: int, generator: torch.Generator) -> Tensor:
+    """Returns what each search for colours begins with, before the sigmoid, shape (tries, C, G, G) for a grid of G."""
+    shape = (ground.settings.tries, ground.images.shape[1], grid, grid)
     return (NOISE * torch.randn(shape, generator=generator)).to(ground.images.device)
 
 

@@ -43,14 +43,14 @@ def patch_index(ground: Ground, patch: Patch, target: int, others: Sequence[int]
         ground: the model and the images.
         patch: the target's.
         target: its class.
-        others: the classes that are compared; each has its own colours sought in the patch's window, from the same
-            random ones and for as many steps.
+        others: the classes that are compared; each has its own colours sought in the patch's window, as many of them,
+            from the same random ones and for as many steps.
         seed: of the random colours.
 
     Raises:
         DataError: all images are of one of the other classes.
     """
-    begin = random_colours(ground, torch.Generator().manual_seed(seed))
+    begin = random_colours(ground, patch.colours.shape[-1], torch.Generator().manual_seed(seed))
     rivals = seek(ground, [patch.window] * len(others), others, begin, ground.settings.steps)
     return standing_out(patch.worth, [rival.worth for rival in rivals])
 

@@ -63,6 +63,7 @@ def _patch(suspect: Suspect | None) -> PatchFinding | None:
         anomaly_index=suspect.anomaly_index,
         attack_success=suspect.attack_success,
         crop_accuracy=suspect.crop_accuracy,
+        effect_of=suspect.shadow_of,
     )
 
 
@@ -111,6 +112,20 @@ def warnings_about(images: ImageSet, targets: Sequence[int], num_classes: int) -
             f"spread of clean models"
         )
     return told
+
+
+def warnings_of_effects(suspects: Mapping[int, Suspect], flagged: Sequence[int], threshold: float | None) -> list[str]:
+    """Returns a warning for each class that would be flagged, were it not for an effect of a flagged one."""
+    return [
+        f"class {target} answers to a patch too, which is taken for an effect of what was planted for class "
+        f"{suspect.shadow_of}; unlearn that one and scan again (tabor patch --rescan) to know"
+        for target, suspect in sorted(suspects.items())
+        if suspect.shadow_of in flagged
+        and target not in flagged
+        and suspect.alone is not None
+        and threshold is not None
+        and suspect.alone > threshold
+    ]
 
 
 def _peak_memory(device: torch.device) -> int:

@@ -36,6 +36,8 @@ class RestoreSettings:
         shapes: edges of the first windows and the steps between them, as shares of the image's shorter edge.
         grid: colours along each edge of a window, between which it shades.  One colour misses pictures; with free
             pixels a trained network has patches anywhere that beat the planted one.
+        fine_grid: the same of a second search, in the best windows of the first and in the corners: a trigger of many
+            colours is seen by no fewer.
         price: what covering the whole image costs, in leads of a clean image's own class.
         slenderness: what it costs that a window is e times as long as wide, likewise: triggers are compact.
         hiding: what it costs that the odds of keeping a right answer with the window hidden are e times lower
@@ -49,7 +51,8 @@ class RestoreSettings:
             worth nothing in the first windows, which are a pixel or two beside it.
         poor: worth after the first round of the closer search up to which it ends.
         apart: Jaccard index above which two first windows are taken for the same.
-        spreads: how far, as a share of their edges, windows are moved and stretched in each round of the closer search.
+        spreads, fine_spreads: how far, as a share of their edges, windows are moved and stretched in each round of the
+            closer search, and of the second one.
         drawn: windows that are drawn at random in a round, near the best few so far.
         promising, unranked: of these, how many are tried because they do well with the colours found so far, and how
             many whatever they do.
@@ -64,6 +67,7 @@ class RestoreSettings:
 
     shapes: tuple[tuple[float, float], ...] = (*EVERYWHERE, *AT_THE_BORDER)
     grid: int = 3
+    fine_grid: int = 8
     price: float = 4.0
     slenderness: float = 1.0
     hiding: float = 1.0
@@ -76,6 +80,7 @@ class RestoreSettings:
     poor: float = -0.5
     apart: float = 0.6
     spreads: tuple[float, ...] = (0.2, 0.2, 0.1)
+    fine_spreads: tuple[float, ...] = (0.1,)
     drawn: int = 160
     promising: int = 10
     unranked: int = 6
@@ -93,6 +98,7 @@ class RestoreSettings:
     def __post_init__(self) -> None:
         counts = (
             self.grid,
+            self.fine_grid,
             self.first,
             self.kept,
             self.drawn,

@@ -85,32 +85,41 @@ class PatchSearch:
     Args:
         ground: the model and the images.
         target: the class.
+        grid: colours along each edge of a window.
         seed: of the random colours.
 
     Raises:
         DataError: all images are of that class.
     """
 
-    def __init__(self, ground: Ground, target: int, seed: int) -> None:
+    def __init__(self, ground: Ground, target: int, grid: int, seed: int) -> None:
         self.ground, self.target, self.settings = ground, target, ground.settings
         self._others = ground.not_of(target)
         self._generator = torch.Generator().manual_seed(seed)
-        self._begin = random_colours(ground, self._generator)
+        self._begin = random_colours(ground, grid, self._generator)
         self._known: dict[Window, Patch] = {}
 
-    def best(self, windows: Sequence[Window]) -> Patch:
+    def best(self, windows: Sequence[Window], spreads: Sequence[float]) -> Patch:
         """Returns the best patch in these windows or near them.
 
         The search ends where nothing comes near to what it costs; see `RestoreSettings.hopeless` and `poor`.
+
+        Args:
+            windows: that are looked at first.
+            spreads: how far windows are moved in each round; see `RestoreSettings.spreads`.
         """
         settings = self.settings
         glimpsed = _sorted(self._seek(windows, self._begin[:1], settings.first_steps))
         kept = _sorted(self.judge([patch.window for patch in glimpsed[: settings.kept]]))
-        for spread in settings.spreads if kept[0].worth > settings.hopeless else ():
+        for spread in spreads if kept[0].worth > settings.hopeless else ():
             kept = _sorted([*kept, *self.judge(self.near(kept, spread))])[: settings.kept]
             if kept[0].worth <= settings.poor:
                 break
         return self._measured(kept[0])
+
+    def leading(self) -> list[Window]:
+        """Returns the best few windows found by now."""
+        return [patch.window for patch in _sorted(list(self._known.values()))[: self.settings.kept]]
 
     def placed(self) -> Patch:
         """Returns that patch, of those about as good as the best one found by now, which is nearest to a corner.

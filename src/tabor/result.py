@@ -63,6 +63,7 @@ class PatchFinding:
         attack_success: share of images of other classes that it sends here, in [0, 1].
         crop_accuracy: share of images classified rightly with its place hidden, in [0, 1]: in black, and where
             that leaves few, in white.
+        effect_of: the class whose stronger patch it is taken for a part or an effect of; None: of none.
     """
 
     window: tuple[int, int, int, int]
@@ -70,6 +71,7 @@ class PatchFinding:
     anomaly_index: float | None
     attack_success: float
     crop_accuracy: float
+    effect_of: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ from tabor.access import PRECISIONS, Classifier, choose_device
 from tabor.data import ImageSet
 from tabor.errors import DataError, SettingError, one_line
 from tabor.examining import examine
-from tabor.findings import described, findings, identity, timing, warnings_about
+from tabor.findings import described, findings, identity, timing, warnings_about, warnings_of_effects
 from tabor.journal import Journal, fingerprint
 from tabor.methods.base import Method
 from tabor.models import LoadedModel
@@ -91,9 +91,7 @@ def scan(
     record["precision"] = str(classifier.dtype).removeprefix("torch.")
     answers = classifier.predict(images.images.to(classifier.device)).cpu()
     clean_accuracy = float((answers.argmax(1) == images.labels.cpu()).float().mean())
-    wrong = accuracy_warning(model, images, clean_accuracy)
-    if wrong:
-        logging.getLogger("tabor").warning("%s", wrong)  # before the work, so that it can be stopped
+    told = _warn(model, images, clean_accuracy) + warnings_about(images, targets, classifier.num_classes)
     journal = None if out is None else Journal(Path(out), fingerprint(model, images, answers, targets, record, seed))
     seen = examine(classifier, (search, confirm), targets, chosen, settings, seed, journal, on_progress)
     decision = seen.decide(chosen)
@@ -116,7 +114,7 @@ def scan(
         data=described(images),
         clean_accuracy=clean_accuracy,
         timing=timing(classifier, time.monotonic() - began),
-        warnings=tuple(filter(None, [wrong, *warnings_about(images, targets, classifier.num_classes)])),
+        warnings=(*told, *warnings_of_effects(seen.suspects, flagged, decision.patch_threshold)),
         classes=tuple(findings(seen.candidates, seen.evidence, seen.scores, decision, seen.suspects, images)),
         triggers={c.target: c.trigger.to("cpu") for c in seen.candidates},
         patches=seen.patches(flagged),
@@ -126,6 +124,15 @@ def scan(
         result.save(out)
         journal.close()
     return result
+
+
+def _warn(model: nn.Module, images: ImageSet, accuracy: float) -> list[str]:
+    """Says before the work, so that it can be stopped, that the model is wrong about the clean images, if it is."""
+    wrong = accuracy_warning(model, images, accuracy)
+    if wrong is None:
+        return []
+    logging.getLogger("tabor").warning("%s", wrong)
+    return [wrong]
 
 
 def _reach(model: nn.Module, images: ImageSet, device: str, precision: str, limit: int | None) -> Classifier:

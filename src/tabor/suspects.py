@@ -34,6 +34,10 @@ COMMON = 3
 """Where so many of the classes looked at, and more than half of them, have a patch that says something, such patches
 are natural to the model: what is in one place may tell the class.  Only one worth more than a real image counts."""
 
+PICTURE = 0.5
+"""What many colours must be worth more than few to be taken for the trigger.  Of a plain one they only add what they
+add to any class, which makes it stand out less."""
+
 LEAST_WORTH = -0.5
 """What a large trigger hides may cost more than it convinces; a model that says one class to anything does so too."""
 
@@ -91,10 +95,15 @@ class Suspect:
         return self.works and self.in_sight and self.patch.worth > LEAST_WORTH
 
     @property
-    def anomaly_index(self) -> float | None:
-        """How far it stands out; None where it says nothing, is a shadow, or is natural to the model."""
+    def alone(self) -> float | None:
+        """How far it stands out if it is no effect; None where it says nothing, or is natural to the model."""
         natural = self.common and self.patch.worth <= REAL_IMAGE
-        return self.index if self.tells and self.shadow_of is None and not natural else None
+        return self.index if self.tells and not natural else None
+
+    @property
+    def anomaly_index(self) -> float | None:
+        """How far it stands out; None where it says nothing, is natural to the model, or is an effect of another."""
+        return self.alone if self.shadow_of is None else None
 
     def measured(self) -> dict[str, Any]:
         """Returns what was measured of this class as plain values; what it is beside the others is not among them."""
@@ -181,8 +190,8 @@ def _look_closely(
     ground: Ground, target: int, first: Sequence[Window], confirm: ImageSet, right: int, seed: int
 ) -> Suspect:
     """Seeks a class's patch from these windows on; so many images are classified rightly without it."""
-    search = PatchSearch(ground, target, seed)
-    strongest, patch = search.best(first), search.placed()
+    search, strongest = _strongest(ground, target, first, seed)
+    patch = search.placed()
     trigger = patch.trigger(*ground.size).to(confirm.images.device)
     seen = ground.settings.seen * right
     sight = right_without(ground.classifier, trigger.mask, confirm, seen)
@@ -193,6 +202,16 @@ def _look_closely(
     others = compared(target, ground.classifier.num_classes, ground.settings.compared, seed)
     index = patch_index(ground, strongest, target, others, seed)
     return replace(suspect, index=index * suspect.effect)
+
+
+def _strongest(ground: Ground, target: int, first: Sequence[Window], seed: int) -> tuple[PatchSearch, Patch]:
+    """Returns the search that found the strongest patch, of few colours or of many, and that patch."""
+    settings = ground.settings
+    few, many = (PatchSearch(ground, target, grid, seed) for grid in (settings.grid, settings.fine_grid))
+    plain = few.best(first, settings.spreads)
+    corners = [window for window in first if window.inset(*ground.size) == 0]
+    picture = many.best([*few.leading(), *corners], settings.fine_spreads)
+    return (many, picture) if picture.worth > plain.worth + PICTURE else (few, plain)
 
 
 def is_common(suspects: Collection[Suspect]) -> bool:
