@@ -67,6 +67,12 @@ SWITCHES = {
         Tabor(restoring=RestoreSettings(hopeless=-math.inf, poor=-math.inf)),
         ONE_ROUND,
     ),
+    "all-starts": Switch(
+        "all starts of a window to the end", "patches", Tabor(restoring=RestoreSettings(trial_steps=20)), ONE_ROUND
+    ),
+    "few-colours": Switch(
+        "3×3 colours in the second search too", "patches", Tabor(restoring=RestoreSettings(fine_grid=3)), ONE_ROUND
+    ),
     "one-try": Switch("one random start a window", "patches", Tabor(restoring=RestoreSettings(tries=1)), ONE_ROUND),
 }
 

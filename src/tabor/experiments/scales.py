@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tabor.attacks.badnet import RETRAINING
 from tabor.attacks.poison import BLACK, WHITE
+from tabor.attacks.trojaning import TrojaningSettings
 from tabor.demo import INFECTION, TRAINING
 from tabor.training import TrainSettings
 from tabor.zoo.plans import SIZES, TARGET
@@ -30,6 +31,7 @@ class Setting:
         arch: the network.
         deep: the deeper network of Figure 10; the same where the paper has none.
         training, infection: of the base and of its victims.
+        trojaning: of Trojan Attack.
         size: edge of a trigger in pixels, where an experiment has but one.
         sizes: edges of Table 1's triggers: ours in pixels, by the printed one.
         colour: of Table 1's squares, one value in [0, 1] for all channels.
@@ -46,6 +48,7 @@ class Setting:
     deep: str
     training: TrainSettings
     infection: TrainSettings
+    trojaning: TrojaningSettings = field(default_factory=TrojaningSettings)
     size: int
     sizes: Mapping[int, int]
     colour: Sequence[float] = WHITE
@@ -150,6 +153,7 @@ _FACES = Setting(
     deep="tabor:gtsrb6",
     training=TrainSettings(epochs=30, batch_size=64, learning_rate=1e-3, mirror=True),
     infection=dataclasses.replace(RETRAINING, epochs=1, batch_size=64),
+    trojaning=TrojaningSettings(inputs_per_class=5),  # as many in all as for the 43 classes of GTSRB
     size=16,
     sizes={},
     target=0,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tabor.attacks.badnet import Backdoor, attack_success, infect_classifier, plan_backdoors, true_backdoors
 from tabor.attacks.poison import SQUARE, WHITE, shade
-from tabor.attacks.trojaning import TrojaningSettings, trojan_classifier
+from tabor.attacks.trojaning import trojan_classifier
 from tabor.data import ImageSet, load_images
 from tabor.errors import SettingError, one_line
 from tabor.experiments.scales import DIGITS, Scale, Setting
@@ -151,7 +151,8 @@ class Workshop:
         if not path.exists():
             model = load_model(base)
             self.tell(f"infecting {path.stem}")
-            trojan_classifier(model, self.test, self._backdoor(plant, model), path, TrojaningSettings(), self.seed)
+            backdoor, settings = self._backdoor(plant, model), self.setting.trojaning
+            trojan_classifier(model, self.test, backdoor, path, settings, self.seed)
         return path
 
     def scan(self, model: Path, method: str | Method = "tabor", label: str | None = None) -> ScanResult:
