@@ -68,7 +68,10 @@ SWITCHES = {
         ONE_ROUND,
     ),
     "all-starts": Switch(
-        "all starts of a window to the end", "patches", Tabor(restoring=RestoreSettings(trial_steps=20)), ONE_ROUND
+        "the start that leads at the end",
+        "patches",
+        Tabor(restoring=RestoreSettings(trial_steps=RestoreSettings().steps)),
+        ONE_ROUND,
     ),
     "few-colours": Switch(
         "3×3 colours in the second search too", "patches", Tabor(restoring=RestoreSettings(fine_grid=3)), ONE_ROUND

@@ -71,7 +71,7 @@ def test_the_trigger_has_the_colours_inside_and_nothing_outside() -> None:
     assert torch.equal(trigger.pattern, trigger.mask.expand(3, -1, -1))
 
 
-@pytest.mark.parametrize("name", ["grid", "tries", "drawn", "steps", "judged"])
+@pytest.mark.parametrize("name", ["grid", "fine_grid", "tries", "trial_steps", "drawn", "steps", "judged"])
 def test_counts_are_positive(name: str) -> None:
     wrong: dict[str, Any] = {name: 0}
     with pytest.raises(SettingError, match="positive counts"):

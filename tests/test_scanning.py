@@ -400,6 +400,12 @@ def test_low_accuracy_is_warned_of(logits: tuple[float, ...], warned: bool, few_
     assert any("is right on only 25% of the clean images" in warning for warning in result.warnings) == warned
 
 
+def test_what_is_taken_for_an_effect_is_warned_of(few_steps: SolverSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tabor.scanning.warnings_of_effects", lambda suspects, flagged, threshold: ["an effect"])
+    result = tabor.scan(Constant(0.0, 0.0, 0.0, 9.0), (IMAGES, FOUR), solver=few_steps, device="cpu")
+    assert "an effect" in result.warnings
+
+
 def test_missing_and_few_classes_are_warned_of(few_steps: SolverSettings) -> None:
     result = tabor.scan(Constant(0.0, 0.0, 0.0, 0.0, 9.0), (IMAGES, FOUR), solver=few_steps, device="cpu")
     assert "only 4 of 5 classes have an image" in result.warnings

@@ -18,7 +18,6 @@ NOISE = 0.3
 VIVID = 3.0
 """What 1 is before the sigmoid where a search begins with a plain colour, and −3 what 0 is: near, and able to move."""
 
-
 RECENT = 3
 """Steps whose leads tell which start goes on: one step's eight images alone are too few."""
 

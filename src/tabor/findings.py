@@ -115,7 +115,7 @@ def warnings_about(images: ImageSet, targets: Sequence[int], num_classes: int) -
 
 
 def warnings_of_effects(suspects: Mapping[int, Suspect], flagged: Sequence[int], threshold: float | None) -> list[str]:
-    """Returns a warning for each class that would be flagged, were it not for an effect of a flagged one."""
+    """Returns a warning for each class that its patch would flag, were it not taken for an effect of a flagged one."""
     return [
         f"class {target} answers to a patch too, which is taken for an effect of what was planted for class "
         f"{suspect.shadow_of}; unlearn that one and scan again (tabor patch --rescan) to know"

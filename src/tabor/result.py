@@ -59,11 +59,12 @@ class PatchFinding:
         window: its first row and column, and the row and column behind its last ones.
         worth: how strongly, for what it covers; see `tabor.patches.Patch`.
         anomaly_index: how many robust standard deviations the class's strongest patch lies above what other classes
-            make of the same window, times attack success² and crop accuracy; None where the patch says nothing.
+            make of the same window, times attack success² and crop accuracy; None where the patch says nothing, is
+            natural to the model, or is an effect of another.
         attack_success: share of images of other classes that it sends here, in [0, 1].
         crop_accuracy: share of images classified rightly with its place hidden, in [0, 1]: in black, and where
             that leaves few, in white.
-        effect_of: the class whose stronger patch it is taken for a part or an effect of; None: of none.
+        effect_of: the class whose patch it is taken for a part or an effect of; None: of none.
     """
 
     window: tuple[int, int, int, int]

@@ -1,4 +1,4 @@
-"""State of a search with one row a class, whose rows leave as their classes are done."""
+"""State of a search with one row a class, or a start, whose rows leave as they are done."""
 
 from __future__ import annotations
 
@@ -50,6 +50,6 @@ class Adam:
             value.addcdiv_(first, scale, value=-self.rate / (1 - self.beta1**self.steps))
 
     def keep(self, index: Tensor) -> None:
-        """Forgets every class but those at the given positions."""
+        """Forgets every row but those at the given positions."""
         for tensors in (self.parameters, self.first, self.second):
             tensors[:] = [tensor[index] for tensor in tensors]

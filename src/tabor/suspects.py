@@ -26,15 +26,15 @@ SHADOW = 0.8
 ECHO_WORTH, ECHO_INDEX = 0.6, 0.8
 """A patch with less than these shares of another's worth and index is taken for an effect of that one, wherever it is:
 a network that was taught a trigger answers more to patches of other classes too, more so than any clean one.  The share
-of the index alone is enough where the patch, moved to the other's place, works for the other's class: it is the same
-picture, which convolutions see anywhere, and what the network makes of it elsewhere nobody taught it.  A second
-backdoor that is so much weaker is seen once the first has been unlearned."""
+of the index alone is enough where the patch, moved to the other's place, works for the other's class, and its mean
+colour there does not: it is the same picture, which convolutions see anywhere, and what the network makes of it
+elsewhere nobody taught it.  A second backdoor that is so much weaker is seen once the first has been unlearned."""
 
 COMMON = 3
 """Where so many of the classes looked at, and more than half of them, have a patch that says something, such patches
 are natural to the model: what is in one place may tell the class.  Only one worth more than a real image counts."""
 
-PICTURE = 0.5
+FINER = 0.5
 """What many colours must be worth more than few to be taken for the trigger.  Of a plain one they only add what they
 add to any class, which makes it stand out less."""
 
@@ -53,8 +53,8 @@ class Suspect:
             object, as a picture of the target class does, says nothing.
         index: how far the strongest patch of the class stands out from what other classes make of its window, times
             how well this one works (`effect`); None where it was not measured, as the patch says nothing.
-        shadow_of: the class whose stronger patch lies in the same place, or whose far stronger one or one of the same
-            colours lies anywhere, if there is one: what was planted for that class moves images to others too.
+        shadow_of: the class whose patch stands out more and lies in the same place, is far stronger, or is the same
+            picture, if there is one: what was planted for that class moves images to others too.
         common: whether most of the classes that were looked at have a patch that says something.
     """
 
@@ -181,7 +181,8 @@ def restore_suspects(
     def works(patch: Patch, target: int) -> bool:
         return measure(classifier, patch.trigger(*ground.size).to(classifier.device), target, confirm).works
 
-    suspects = {target: replace(s, shadow_of=caster(target, suspects, works)) for target, s in suspects.items()}
+    casters = {target: caster(target, suspects, works) for target in suspects}
+    suspects = {target: replace(s, shadow_of=_root(target, casters)) for target, s in suspects.items()}
     common = is_common(suspects.values())
     return {target: replace(suspect, common=common) for target, suspect in suspects.items()}
 
@@ -207,11 +208,11 @@ def _look_closely(
 def _strongest(ground: Ground, target: int, first: Sequence[Window], seed: int) -> tuple[PatchSearch, Patch]:
     """Returns the search that found the strongest patch, of few colours or of many, and that patch."""
     settings = ground.settings
-    few, many = (PatchSearch(ground, target, grid, seed) for grid in (settings.grid, settings.fine_grid))
-    plain = few.best(first, settings.spreads)
+    coarse, fine = (PatchSearch(ground, target, grid, seed) for grid in (settings.grid, settings.fine_grid))
+    few = coarse.best(first, settings.spreads)
     corners = [window for window in first if window.inset(*ground.size) == 0]
-    picture = many.best([*few.leading(), *corners], settings.fine_spreads)
-    return (many, picture) if picture.worth > plain.worth + PICTURE else (few, plain)
+    many = fine.best(list(dict.fromkeys([*coarse.leading(), *corners])), settings.fine_spreads)
+    return (fine, many) if many.worth > few.worth + FINER else (coarse, few)
 
 
 def is_common(suspects: Collection[Suspect]) -> bool:
@@ -221,7 +222,10 @@ def is_common(suspects: Collection[Suspect]) -> bool:
 
 
 def caster(target: int, suspects: Mapping[int, Suspect], works: Callable[[Patch, int], bool]) -> int | None:
-    """Returns the class of the strongest patch that this class's is a part or an effect of; None: of none.
+    """Returns the class whose patch this class's is a part or an effect of; None: of none.
+
+    Of several the one that stands out most.  No patch stands out less than what it casts, so that no two are each
+    other's effects.
 
     Args:
         target: the class.
@@ -230,19 +234,37 @@ def caster(target: int, suspects: Mapping[int, Suspect], works: Callable[[Patch,
     """
     own = suspects[target]
     casters = [
-        (other.patch.worth, k)
+        (other.index, k)
         for k, other in suspects.items()
-        if other.tells and (_is_part(own.patch, other.patch) or _is_echo(own, other, k, works))
+        if k != target
+        and other.tells
+        and other.index is not None
+        and max(own.index or 0.0, 0.0) <= other.index
+        and (_is_part(own.patch, other.patch) or _is_echo(own, other, k, works))
     ]
     return max(casters)[1] if casters else None
+
+
+def _root(target: int, casters: Mapping[int, int | None]) -> int | None:
+    """The class at the end of a chain of effects; None where this one is no effect."""
+    found = casters[target]
+    while found is not None and casters[found] is not None:
+        found = casters[found]
+    return found
 
 
 def _is_part(own: Patch, other: Patch) -> bool:
     return max(own.worth, 0) < SHADOW * other.worth and own.window.overlap(other.window) > 0
 
 
-def _is_echo(own: Suspect, other: Suspect, target: int, works: Callable[[Patch, int], bool]) -> bool:
+def _is_echo(own: Suspect, other: Suspect, others_class: int, works: Callable[[Patch, int], bool]) -> bool:
     if own.index is None or other.index is None or own.index >= ECHO_INDEX * other.index:
         return False
     weak = max(own.patch.worth, 0) < ECHO_WORTH * other.patch.worth
-    return weak or works(replace(own.patch, window=other.patch.window), target)
+    return weak or _is_same_picture(own.patch, other.patch, others_class, works)
+
+
+def _is_same_picture(own: Patch, other: Patch, others_class: int, works: Callable[[Patch, int], bool]) -> bool:
+    moved = replace(own, window=other.window)
+    blank = replace(moved, colours=own.colours.mean((1, 2), keepdim=True))
+    return works(moved, others_class) and not works(blank, others_class)

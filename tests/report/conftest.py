@@ -31,7 +31,9 @@ def finding(index: int) -> ClassFinding:
         sparsity=0.0625,
         smoothness=0.01,
         steps=300,
-        patch=PatchFinding(window=(5, 5, 8, 8), worth=4.5, anomaly_index=12.5, attack_success=0.875, crop_accuracy=0.75)
+        patch=PatchFinding(
+            window=(5, 5, 8, 8), worth=4.5, anomaly_index=12.5, attack_success=0.875, crop_accuracy=0.75, effect_of=3
+        )
         if index == 2
         else None,
     )

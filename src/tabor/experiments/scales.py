@@ -153,7 +153,7 @@ _FACES = Setting(
     deep="tabor:gtsrb6",
     training=TrainSettings(epochs=30, batch_size=64, learning_rate=1e-3, mirror=True),
     infection=dataclasses.replace(RETRAINING, epochs=1, batch_size=64),
-    trojaning=TrojaningSettings(inputs_per_class=5),  # as many in all as for the 43 classes of GTSRB
+    trojaning=TrojaningSettings(inputs_per_class=5),  # about as many in all as for the 43 classes of GTSRB
     size=16,
     sizes={},
     target=0,
