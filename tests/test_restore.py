@@ -491,7 +491,7 @@ def test_first_windows_are_the_best_and_all_corners_that_do_not_hide_the_object(
     assert len(first) > 5
 
 
-@pytest.mark.parametrize(("worth", "grid"), [(1.4, 3), (1.6, 8)])
+@pytest.mark.parametrize(("worth", "grid"), [(2.9, 3), (3.1, 8)])
 def test_many_colours_are_taken_where_they_are_worth_more(
     monkeypatch: pytest.MonkeyPatch, worth: float, grid: int
 ) -> None:

@@ -1,4 +1,4 @@
-"""What a patch is: a window with a few colours, and how patches are sought."""
+"""What a patch is: a window with colours, and how patches are sought."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class RestoreSettings:
         seen: share of its accuracy that the model must keep where a window is hidden: a patch over the object is a
             picture of another class, not a trigger.
         by_worth, by_score: how many classes are looked at closely for a good first window, and for a small score.
-        first: first windows of a class that are looked at, besides those in the corners.
+        first: best first windows of a class that are looked at, and after them those in the corners that lie apart.
         kept: of these, how many are looked at again with all tries.
         hopeless: worth of a class's best first window up to which it is not looked at closer: a planted trigger may be
             worth nothing in the first windows, which are a pixel or two beside it.
@@ -114,7 +114,7 @@ class RestoreSettings:
 
 @dataclass(frozen=True, eq=False)
 class Patch:
-    """A window with a few colours.
+    """A window with colours.
 
     Attributes:
         window: where it is.
