@@ -35,9 +35,9 @@ COMMON = 3
 are natural to the model: what is in one place may tell the class.  Only one worth more than a real image counts."""
 
 FINER = 2.0
-"""What many colours must be worth more than few to be taken for the trigger, in leads of a clean image's own class: they
-are where a trigger of many was planted.  To a plain one, and to a natural patch, they only add what they add to any
-class."""
+"""What many colours must be worth more than few to be taken for the trigger, in leads of a clean image's own class, as
+they are where a trigger of many was planted.  To a plain one, and to a natural patch, they only add what they add to
+any class."""
 
 LEAST_WORTH = -0.5
 """What a large trigger hides may cost more than it convinces; a model that says one class to anything does so too."""
