@@ -331,7 +331,8 @@ def standing(worth: float, index: float | None, window: Window, colours: Tensor 
         pytest.param(7.0, True, False, True, id="the same picture elsewhere"),
         pytest.param(7.0, False, False, False, id="another picture"),
         pytest.param(7.0, True, True, False, id="anything works there"),
-        pytest.param(7.3, True, False, False, id="the same picture that stands out nearly as much"),
+        pytest.param(8.9, True, False, True, id="the same picture that stands out nearly as much"),
+        pytest.param(9.0, True, False, False, id="the same picture that stands out as much"),
     ],
 )
 def test_a_patch_that_works_for_another_class_in_its_place_is_an_effect_of_that_one(

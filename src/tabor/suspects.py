@@ -25,10 +25,10 @@ SHADOW = 0.8
 
 ECHO_WORTH, ECHO_INDEX = 0.6, 0.8
 """A patch with less than these shares of another's worth and index is taken for an effect of that one, wherever it is:
-a network that was taught a trigger answers more to patches of other classes too, more so than any clean one.  The share
-of the index alone is enough where the patch, moved to the other's place, works for the other's class, and its mean
-colour there does not: it is the same picture, which convolutions see anywhere, and what the network makes of it
-elsewhere nobody taught it.  A second backdoor that is so much weaker is seen once the first has been unlearned."""
+a network that was taught a trigger answers more to patches of other classes too, more so than any clean one.  So is one
+that stands out less and, moved to the other's place, works for the other's class where its mean colour does not: it is
+the same picture, which convolutions see anywhere, and what the network makes of it elsewhere nobody taught it.  A
+second backdoor that is so much weaker, or of the same picture, is seen once the first has been unlearned."""
 
 COMMON = 3
 """Where so many of the classes looked at, and more than half of them, have a patch that says something, such patches
@@ -259,9 +259,9 @@ def _is_part(own: Patch, other: Patch) -> bool:
 
 
 def _is_echo(own: Suspect, other: Suspect, others_class: int, works: Callable[[Patch, int], bool]) -> bool:
-    if own.index is None or other.index is None or own.index >= ECHO_INDEX * other.index:
+    if own.index is None or other.index is None or own.index >= other.index:
         return False
-    weak = max(own.patch.worth, 0) < ECHO_WORTH * other.patch.worth
+    weak = max(own.patch.worth, 0) < ECHO_WORTH * other.patch.worth and own.index < ECHO_INDEX * other.index
     return weak or _is_same_picture(own.patch, other.patch, others_class, works)
 
 
