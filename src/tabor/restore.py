@@ -48,7 +48,7 @@ class Survey:
         return float(self.worth[:, target].max())
 
     def first(self, target: int, count: int, apart: float) -> list[Window]:
-        """Returns the windows of which no two overlap by more than that: the best few for a class, and all corners'.
+        """Returns the best few windows for a class, and those in the corners; no two overlap by more than that.
 
         In the corners triggers are put, and a large picture there is nothing like a plain colour.  None where every
         window hides the object.
