@@ -15,11 +15,11 @@ from torch import nn
 
 import tabor
 from tabor.data import ImageSet
-from tabor.errors import TaborError
+from tabor.errors import SettingError, TaborError
 from tabor.evidence import Evidence
 from tabor.examining import SEARCH_SHARE
 from tabor.journal import JOURNAL_FILE, PARTIAL_FOLDER, Journal
-from tabor.methods.tabor import Tabor
+from tabor.methods.tabor import Lambdas, Tabor
 from tabor.models import load_model
 from tabor.models.build import Architecture, initialise
 from tabor.models.pixels import prepared
@@ -294,6 +294,57 @@ def test_classes_that_were_looked_at_closely_are_not_looked_at_again(
         assert comparable(resumed[name]) == comparable(whole)
         assert len(measured(tmp_path / name)) == looked_at
     assert passes(resumed["looked at two"]) < passes(resumed["searched"]) < passes(whole)
+
+
+@pytest.fixture
+def earlier(run: Callable[..., ScanResult], tmp_path: Path) -> Path:
+    """A whole scan with patches."""
+    run(method=Tabor(restoring=FEW), out=tmp_path / "earlier")
+    return tmp_path / "earlier"
+
+
+OTHER_WEIGHTS = Tabor(restoring=FEW, lambdas=Lambdas(mask_size=0.02))
+
+
+def test_patches_of_another_scan_are_not_sought_again(
+    run: Callable[..., ScanResult], earlier: Path, tmp_path: Path
+) -> None:
+    alone = run(method=OTHER_WEIGHTS)
+    beside = run(method=OTHER_WEIGHTS, out=tmp_path / "run", like=earlier)
+    assert comparable(beside) == comparable(alone)
+    assert passes(beside) < passes(alone)
+    looked_at = {finding.index for finding in beside.classes if finding.patch is not None}
+    assert {line["patch"] for line in measured(tmp_path / "run")} >= looked_at, "the next scan finds them all here"
+
+
+@pytest.mark.parametrize("other", ["seed", "model", "images", "search for patches", "no scan", "damaged"])
+def test_patches_that_would_come_out_otherwise_are_not_taken_over(
+    other: str,
+    run: Callable[..., ScanResult],
+    earlier: Path,
+    cell_model: Callable[..., nn.Module],
+    cell_images: Callable[..., ImageSet],
+    tmp_path: Path,
+) -> None:
+    options: dict[str, dict[str, Any]] = {
+        "seed": {"seed": 1},
+        "model": {"model": cell_model(backdoor=3)},
+        "images": {"images": cell_images(per_class=3)},
+        "search for patches": {"method": Tabor(restoring=dataclasses.replace(FEW, price=3.0))},
+    }
+    if other == "no scan":
+        earlier = tmp_path / "nowhere"
+    if other == "damaged":
+        (earlier / JOURNAL_FILE).write_text('{"scan": {"settings": 7}}\n' + patch_line() + "\n")
+    changed = {"method": OTHER_WEIGHTS, **options.get(other, {})}
+    alone, beside = run(**changed), run(**changed, out=tmp_path / "run", like=earlier)
+    assert comparable(beside) == comparable(alone)
+    assert passes(beside) == passes(alone)
+
+
+def test_what_is_taken_over_needs_a_folder(run: Callable[..., ScanResult], earlier: Path) -> None:
+    with pytest.raises(SettingError, match="out"):
+        run(like=earlier)
 
 
 def patch_line(**changes: Any) -> str:

@@ -67,6 +67,8 @@ class Journal:
     Args:
         folder: the run's folder.
         fingerprint: everything that the searches depend on, as plain values; a journal with another one is begun anew.
+        like: folder of another run; what it measured of patches is taken over where all that patches depend on is the
+            same.
 
     Attributes:
         finished: the candidates that an earlier, interrupted run left, by class.
@@ -75,36 +77,23 @@ class Journal:
         TaborError: the folder cannot be written.
     """
 
-    def __init__(self, folder: Path, fingerprint: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, fingerprint: Mapping[str, Any], like: Path | None = None) -> None:
         self._path = folder / JOURNAL_FILE
         self._partial = folder / PARTIAL_FOLDER
         header = json.dumps({"scan": fingerprint}, sort_keys=True)
-        entries = list(self._entries(header))
+        plain = json.loads(header)
+        first, entries = _read(self._path)
+        if first != plain:
+            entries = []
         self.finished = dict(self._candidates(entries))
         if not self.finished:  # a scan that was whole is made again, and so are its patches
             entries = []
             shutil.rmtree(self._partial, ignore_errors=True)
-        self._measured = {
-            e["patch"]: e["measured"] for e in entries if isinstance(e.get("patch"), int) and "measured" in e
-        }
+        self._measured = ({} if like is None else _patches_like(like, plain)) | _measured(entries)
         # Written anew also when it goes on: its last line may have been cut off.
         lines = [_line(candidate) for candidate in self.finished.values()]
         lines += [_suspect_line(target, measured) for target, measured in self._measured.items()]
         write_text(self._path, "\n".join([header, *lines]) + "\n")
-
-    def _entries(self, header: str) -> Iterator[dict[str, Any]]:
-        """Reads the lines behind the first, but for one that was cut off by the interruption."""
-        try:
-            lines = self._path.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError):
-            return
-        for line in lines[1:] if lines[:1] == [header] else ():
-            try:
-                entry = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(entry, dict):
-                yield entry
 
     def _candidates(self, entries: Iterable[Mapping[str, Any]]) -> Iterator[tuple[int, Candidate]]:
         for entry in entries:
@@ -115,7 +104,7 @@ class Journal:
                 continue  # no line of a class, or one whose trigger is gone: search that class again
 
     def suspects(self, device: torch.device) -> dict[int, Suspect]:
-        """Returns what an earlier, interrupted run measured of the classes that it looked at closely, by class."""
+        """Returns what an earlier run measured of the classes that it looked at closely, by class."""
         found = {}
         for target, measured in self._measured.items():
             try:
@@ -154,6 +143,48 @@ class Journal:
     def close(self) -> None:
         """Removes the parts that the saved result has made superfluous; the journal itself stays as a record."""
         shutil.rmtree(self._partial, ignore_errors=True)
+
+
+def _read(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Reads the first line and the others, but for one that was cut off by an interruption."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return {}, []
+    first, *entries = [*map(_parse, lines)] or [{}]
+    return first, [entry for entry in entries if entry]
+
+
+def _parse(line: str) -> dict[str, Any]:
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return {}
+    return entry if isinstance(entry, dict) else {}
+
+
+def _measured(entries: Iterable[Mapping[str, Any]]) -> dict[int, Any]:
+    return {e["patch"]: e["measured"] for e in entries if isinstance(e.get("patch"), int) and "measured" in e}
+
+
+def _patches_like(folder: Path, header: Mapping[str, Any]) -> dict[int, Any]:
+    first, entries = _read(folder / JOURNAL_FILE)
+    try:
+        same = _of_patches(first) == _of_patches(header)
+    except (KeyError, TypeError, AttributeError):
+        same = False  # no journal of a scan
+    return _measured(entries) if same else {}
+
+
+def _of_patches(header: Mapping[str, Any]) -> list[Any]:
+    """What patches depend on, of the first line of a journal.
+
+    Raises:
+        AttributeError, KeyError, TypeError: it is none.
+    """
+    scan = header["scan"]
+    methods = [own["restoring"] for own in scan["settings"].values() if isinstance(own, dict) and "restoring" in own]
+    return [methods, scan["settings"]["precision"], *(scan[key] for key in ("model", "images", "seed", "version"))]
 
 
 def _line(candidate: Candidate) -> str:

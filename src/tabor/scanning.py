@@ -47,6 +47,7 @@ def scan(
     precision: str = "auto",
     memory: float | None = None,
     out: str | Path | None = None,
+    like: str | Path | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> ScanResult:
     """Searches a classifier for backdoors.
@@ -69,17 +70,20 @@ def scan(
         memory: GiB that the process may take, or of the GPU's memory; None: a half of what is free.  Images go through
             the network in smaller parts to keep it.
         out: folder for the run; an interrupted scan of the same model, images and settings goes on from there.
+        like: folder of another scan of the same model and images: patches that it sought are not sought again, where
+            nothing differs that they depend on.  It saves most of the time where only masks' settings do.  Needs `out`.
         on_progress: called after every round.
 
     Raises:
         DataError: the images do not fit the model, or are too few.
         ModelError: the model does not answer as a classifier.
-        SettingError: an unknown name, a class outside the range, or a device that is not there.
+        SettingError: an unknown name, `like` without `out`, a class outside the range, or a device that is not there.
         TaborError: the folder cannot be written.
     """
     began = time.monotonic()
     images = images if isinstance(images, ImageSet) else ImageSet(*images, class_names=())
     _check_seed(seed)
+    _check_folders(out, like)
     limit = _to_bytes(memory)
     _check_size(model, images)
     classifier = _reach(model, images, device, precision, limit)
@@ -87,12 +91,12 @@ def scan(
     search, confirm = _halves(classifier, images, seed, limit)
     chosen, chosen_solver = choose(method, preset, len(search))
     settings = solver or chosen_solver
-    record: dict[str, Any] = {"solver": dataclasses.asdict(settings), chosen.name: chosen.describe()}
-    record["precision"] = str(classifier.dtype).removeprefix("torch.")
+    precision = str(classifier.dtype).removeprefix("torch.")
+    record = {"solver": dataclasses.asdict(settings), chosen.name: chosen.describe(), "precision": precision}
     answers = classifier.predict(images.images.to(classifier.device)).cpu()
     clean_accuracy = float((answers.argmax(1) == images.labels.cpu()).float().mean())
     told = _warn(model, images, clean_accuracy) + warnings_about(images, targets, classifier.num_classes)
-    journal = None if out is None else Journal(Path(out), fingerprint(model, images, answers, targets, record, seed))
+    journal = _journal(out, like, lambda: fingerprint(model, images, answers, targets, record, seed))
     seen = examine(classifier, (search, confirm), targets, chosen, settings, seed, journal, on_progress)
     decision = seen.decide(chosen)
     flagged = tuple(seen.candidates[k].target for k in decision.targets)
@@ -124,6 +128,10 @@ def scan(
         result.save(out)
         journal.close()
     return result
+
+
+def _journal(out: str | Path | None, like: str | Path | None, searched: Callable[[], dict[str, Any]]) -> Journal | None:
+    return None if out is None else Journal(Path(out), searched(), None if like is None else Path(like))
 
 
 def _warn(model: nn.Module, images: ImageSet, accuracy: float) -> list[str]:
@@ -166,6 +174,11 @@ def _to_bytes(memory: float | None) -> int | None:
 def _check_seed(seed: int) -> None:
     if not 0 <= seed < SEEDS:
         raise SettingError(f"a seed lies between 0 and {SEEDS - 1}, got {seed}")
+
+
+def _check_folders(out: str | Path | None, like: str | Path | None) -> None:
+    if like is not None and out is None:
+        raise SettingError("what another scan found is taken over into a run's folder; give out as well")
 
 
 def _check_size(model: nn.Module, images: ImageSet) -> None:

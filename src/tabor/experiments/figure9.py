@@ -49,24 +49,26 @@ class Tried(NamedTuple):
 def all_weights(workshop: Workshop) -> Report:
     """Scans one victim with every combination of λ, or evenly chosen ones; sixty of 64 verdicts of TABOR must be right.
 
-    The verdict is that of whole scans, which rests on patches too.  On these λ only masks depend, and whether the
-    planted class's stands out is in the table as well.
+    The verdict is that of whole scans, which rests on patches too.  On these λ only masks depend, and which classes are
+    looked at closely for them: each scan takes the patches over that the scans before it have sought, and seeks the
+    others.  Whether the planted class's mask stands out is in the table as well.
     """
     plant = Plant(SQUARE, workshop.setting.size, Position.BOTTOM_RIGHT, 7)
     victim = workshop.victim([plant])
     planted = workshop.planted(victim)
 
-    def tried(method: Method, weights: tuple[float, ...], label: str) -> Tried:
-        return Tried(method, weights, Outcome(planted, workshop.scan(victim, method, f"{method.name}-{label}")))
+    def tried(method: Method, weights: tuple[float, ...], label: str, like: str | None = None) -> Tried:
+        return Tried(method, weights, Outcome(planted, workshop.scan(victim, method, label, like)))
 
     most = workshop.scale.combinations
     combinations = evenly(list(itertools.product(*TABLE_2)), most)
+    labels = [f"tabor-{number}-of-{len(combinations)}" for number in range(len(combinations))]
     ours = [
-        tried(_with_lambdas(weights), weights, f"{number}-of-{len(combinations)}")
-        for number, weights in enumerate(combinations)
+        tried(_with_lambdas(weights), weights, label, like)
+        for weights, label, like in zip(combinations, labels, [None, *labels], strict=False)
     ]
     theirs = [
-        tried(NeuralCleanse(cost=CostSettings(initial=weight)), (weight,), f"{weight:.0e}")
+        tried(NeuralCleanse(cost=CostSettings(initial=weight)), (weight,), f"neural-cleanse-{weight:.0e}")
         for weight in evenly(NEURAL_CLEANSE, most)
     ]
     right = sum(each.outcome.right for each in ours)

@@ -155,9 +155,18 @@ class Workshop:
             trojan_classifier(model, self.test, backdoor, path, settings, self.seed)
         return path
 
-    def scan(self, model: Path, method: str | Method = "tabor", label: str | None = None) -> ScanResult:
-        """Scans a model; a method of one's own needs a label for its folder."""
-        out = self._folder / "scans" / f"{model.stem}-{label or method}"
+    def scan(
+        self, model: Path, method: str | Method = "tabor", label: str | None = None, like: str | None = None
+    ) -> ScanResult:
+        """Scans a model.
+
+        Args:
+            model: its file.
+            method: one of one's own needs a label.
+            label: for the scan's folder; None: the method's name.
+            like: label of another scan of this model, whose patches are taken over where they would come out the same.
+        """
+        out = self._scan_folder(model, label or str(method))
         if (out / "result.json").exists():
             return ScanResult.load(out)
         self.tell(f"scanning {out.name}")
@@ -169,6 +178,7 @@ class Workshop:
             seed=self.seed,
             device=self.device,
             out=out,
+            like=None if like is None else self._scan_folder(model, like),
         )
 
     def patched(self, model: Path, result: ScanResult) -> Path:
@@ -213,6 +223,9 @@ class Workshop:
         """The first setting's is the scale's, the others' are inside."""
         folder = self.work / self.scale.name
         return folder if self.setting.name == self.scale.gtsrb.name else folder / self.setting.name
+
+    def _scan_folder(self, model: Path, label: str) -> Path:
+        return self._folder / "scans" / f"{model.stem}-{label}"
 
     def _file(self, name: str) -> Path:
         return self._folder / f"{name}.safetensors"
