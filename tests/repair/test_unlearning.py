@@ -11,11 +11,12 @@ from torch import Tensor, nn
 from tabor.attacks.badnet import Backdoor
 from tabor.data import ImageSet
 from tabor.errors import ModelError, SettingError
-from tabor.repair.unlearning import UnlearningSettings, altered, stamp_share, unfaithfulness, unlearn
+from tabor.repair.unlearning import UnlearningSettings, altered, deceived, stamp_share, unfaithfulness, unlearn
 from tabor.repair.variation import VariationSettings
 from tabor.trigger import Trigger
 
 EXACT = VariationSettings(shift=0, growth=0, colour_step=0)
+ONE_CYCLE: dict[str, Any] = {"least_cycles": 1, "cycles": 1}
 
 
 def corner() -> Backdoor:
@@ -63,7 +64,7 @@ def test_the_asked_share_is_stamped(share: float, expected: int) -> None:
 def test_a_step_follows_the_true_labels_of_stamped_images_alone() -> None:
     """Without faithfulness, one step of AdamW moves each weight by the rate against the sign of that gradient."""
     images, model = pictures(8), linear()
-    settings = UnlearningSettings(steps=1, cycles=1, batch_size=8, stamped=1.0, faithfulness=0.0, variation=EXACT)
+    settings = UnlearningSettings(steps=1, **ONE_CYCLE, batch_size=8, stamped=1.0, faithfulness=0.0, variation=EXACT)
     before = linear()
     drawn = torch.randperm(8, generator=torch.Generator().manual_seed(4))
     stamped = corner().trigger.stamp(images.images[drawn])
@@ -81,7 +82,7 @@ def test_images_and_labels_are_left_alone_and_the_mode_is_evaluation() -> None:
     model.train()
     list(model.parameters())[1].requires_grad_(False)
     pixels, labels, state = images.images.clone(), images.labels.clone(), torch.get_rng_state()
-    unlearn(model, [corner()], images, UnlearningSettings(steps=3, cycles=1, batch_size=8), seed=0)
+    unlearn(model, [corner()], images, UnlearningSettings(steps=3, **ONE_CYCLE, batch_size=8), seed=0)
     assert torch.equal(images.images, pixels)
     assert torch.equal(images.labels, labels)
     assert torch.equal(torch.get_rng_state(), state)
@@ -92,7 +93,9 @@ def test_images_and_labels_are_left_alone_and_the_mode_is_evaluation() -> None:
 
 def test_each_step_shows_stamped_images_and_altered_clean_ones() -> None:
     model = Listener()
-    unlearn(model, [corner()], pictures(), UnlearningSettings(steps=2, cycles=1, batch_size=8, variation=EXACT), seed=0)
+    unlearn(
+        model, [corner()], pictures(), UnlearningSettings(steps=2, **ONE_CYCLE, batch_size=8, variation=EXACT), seed=0
+    )
     trained_on = [shown for shown in model.shown if len(shown) == 12]  # 4 stamped and 8 clean
     assert len(trained_on) == 2
     for shown in trained_on:
@@ -101,12 +104,17 @@ def test_each_step_shows_stamped_images_and_altered_clean_ones() -> None:
 
 
 @pytest.mark.parametrize(
-    ("gone", "cycles"),
-    [pytest.param(1.0, 1, id="no trigger works any more"), pytest.param(0.0, 3, id="one still does")],
+    ("gone", "least", "cycles"),
+    [
+        pytest.param(1.0, 1, 1, id="no trigger works any more"),
+        pytest.param(1.0, 2, 2, id="none does, but one cycle is too few"),
+        pytest.param(0.0, 1, 3, id="one still does"),
+    ],
 )
-def test_cycles_end_with_the_last_trigger(gone: float, cycles: int) -> None:
+def test_cycles_end_with_the_last_trigger(gone: float, least: int, cycles: int) -> None:
     model = Listener()
-    settings = UnlearningSettings(steps=2, cycles=3, gone=gone, batch_size=8, learning_rate=1e-9, variation=EXACT)
+    few = {"steps": 2, "least_cycles": least, "cycles": 3, "batch_size": 8}
+    settings = UnlearningSettings(**few, gone=gone, learning_rate=1e-9, variation=EXACT)
     always = Backdoor(corner().trigger, int(model.inner(corner().trigger.stamp(pictures().images)).argmax(1).mode()[0]))
     unlearn(model, [always], pictures(), settings, seed=0)
     assert sum(len(shown) == 12 for shown in model.shown) == 2 * cycles
@@ -117,7 +125,7 @@ def test_faithfulness_holds_the_answers() -> None:
     images, distances = pictures(), []
     for weight in (0.0, 1.0, 30.0):
         model, before = linear(), linear()
-        settings = UnlearningSettings(steps=20, cycles=1, learning_rate=2e-2, faithfulness=weight)
+        settings = UnlearningSettings(steps=20, **ONE_CYCLE, learning_rate=2e-2, faithfulness=weight)
         unlearn(model, [corner()], images, settings, seed=0)
         distances.append(unfaithfulness(model(images.images), before(images.images)).item())
     assert distances[0] > 2 * distances[1] > 4 * distances[2]
@@ -128,6 +136,27 @@ def test_unfaithfulness_is_the_divergence_from_the_old_answers() -> None:
     now = torch.tensor([[0.25, 0.75], [0.9, 0.1]]).log()
     by_hand = (0.5 * torch.tensor(0.5 / 0.25).log() + 0.5 * torch.tensor(0.5 / 0.75).log()) / 2
     assert float(unfaithfulness(now, before)) == pytest.approx(float(by_hand), rel=1e-5)
+
+
+def test_answers_that_a_trigger_gives_are_told_from_right_ones() -> None:
+    says = torch.eye(3)[[1, 1, 0, 2]]
+    labels, targets = torch.tensor([0, 1, 2, 0]), torch.tensor([1, 2])
+    assert deceived(says, labels, targets).tolist() == [True, False, False, True]
+
+
+def test_the_model_is_not_held_to_what_the_backdoor_answers() -> None:
+    """Of bright pictures, in all of which a part looks like the trigger, nothing but the backdoor's answer is held."""
+    images = ImageSet(torch.ones(32, 1, 8, 8), torch.arange(32) % 3, ())
+    always = Backdoor(corner().trigger, int(linear()(images.images)[0].argmax()))
+    unstamped = Backdoor(Trigger(torch.zeros(1, 8, 8), torch.zeros(1, 8, 8)), always.target)
+    found = []
+    for weight in (0.0, 30.0):
+        model = linear()
+        settings = UnlearningSettings(steps=20, **ONE_CYCLE, learning_rate=2e-2, faithfulness=weight, variation=EXACT)
+        only_others = images.select((images.labels != always.target).nonzero().flatten())
+        unlearn(model, [unstamped], only_others, settings, seed=0)
+        found.append(torch.cat([weights.flatten() for weights in model.parameters()]))
+    assert torch.equal(*found)
 
 
 def test_altered_images_are_images_that_differ() -> None:
@@ -147,7 +176,8 @@ def test_what_cannot_learn_is_refused() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"cycles": 0}, "positive steps"),
+        ({"least_cycles": 0}, "positive steps"),
+        ({"cycles": 1}, "at most the most"),
         ({"gone": 1.5}, "gone in"),
         ({"steps": 0}, "positive steps"),
         ({"batch_size": 0}, "positive steps"),

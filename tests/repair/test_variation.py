@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from tabor.attacks.badnet import Backdoor
+from tabor.data import ImageSet
 from tabor.errors import SettingError
-from tabor.repair.variation import VariationSettings, grown, hardened, shifted, stamp_varied
+from tabor.repair.variation import VariationSettings, also_plain, grown, hardened, shifted, stamp_varied
 from tabor.trigger import Trigger
 
 EXACT = VariationSettings(shift=0, growth=0, colour_step=0)
@@ -121,3 +122,18 @@ def test_the_same_seed_varies_alike() -> None:
 def test_refused_settings(changes: dict[str, Any]) -> None:
     with pytest.raises(SettingError, match="shares between 0 and 1"):
         VariationSettings(**changes)
+
+
+def test_plain_colours_that_work_as_well_are_found() -> None:
+    """A dark trigger restored in the upper half, of a model that answers to what is bright there and what is dark."""
+
+    class Extremes(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            far = (images[:, 0, 1, 1] - 0.5).abs() > 0.4
+            return torch.stack([torch.full((len(images),), 0.5), far.float()], 1)
+
+    restored = Backdoor(dot(1, 1, 0.03), 1)
+    images = ImageSet(torch.full((6, 1, 8, 8), 0.5), torch.zeros(6, dtype=torch.int64), ())
+    found = also_plain(Extremes(), [restored], images)
+    assert [float(b.trigger.pattern.max()) for b in found] == [0.0, 1.0]
+    assert all(torch.equal(b.trigger.mask, restored.trigger.mask) and b.target == 1 for b in found)

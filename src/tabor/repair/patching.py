@@ -18,6 +18,7 @@ from tabor.errors import DataError, ModelError, TaborError, one_line
 from tabor.evidence import WORKS
 from tabor.models import LoadedModel
 from tabor.repair.unlearning import UnlearningSettings, unlearn
+from tabor.repair.variation import also_plain
 from tabor.result import ScanResult
 from tabor.scanning import check_labels
 
@@ -141,8 +142,8 @@ def patch(
 
     settings = settings or UnlearningSettings()
     patched = _own_copy(model, where)
-    stamped = [replace(b, trigger=b.trigger.to(where)) for b in restored]
-    unlearn(patched, stamped, used.to(where), settings, seed)
+    stamped, seen = [replace(b, trigger=b.trigger.to(where)) for b in restored], used.to(where)
+    unlearn(patched, [*stamped, *also_plain(patched, stamped, seen)], seen, settings, seed)
     accuracy_after, success_after = _measured(Classifier(patched, where, images.shape), held_out, watched)
     effects = [Effect(b, Change(*s)) for b, *s in zip(watched, success, success_after, strict=True)]
     return PatchOutcome(

@@ -2,24 +2,29 @@
 
 The colours are not drawn at random: one step of gradient ascent makes them what the model, as it is by now, sends to
 the target most readily.  So whatever in that place still means the target is found and unlearned, the true trigger with
-it, although nobody has seen it.
+it, although nobody has seen it.  Steps from restored colours do not lead everywhere, so plain ones are tried as well.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tabor.attacks.badnet import Backdoor
+from tabor.attacks.badnet import Backdoor, attack_success
+from tabor.data import ImageSet
 from tabor.errors import SettingError
-from tabor.trigger import stamp
+from tabor.patches import plain_colours
+from tabor.trigger import Trigger, stamp
 
 VISIBLE = 0.05
 """Mask from which a pixel has the trigger's own colour, rather than that of the pixels around it."""
+
+ALSO_WORKS = 0.5
+"""Attack success from which a trigger in a plain colour is another picture that the model takes for the trigger."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +71,22 @@ def stamp_varied(
     masks, patterns = torch.where(chosen, larger, moved).split([1, images.shape[1]], dim=1)
     targets = torch.tensor([b.target for b in drawn], device=images.device)
     return stamp(images, masks, hardened(model, images, masks, patterns, targets, settings.colour_step))
+
+
+def also_plain(model: nn.Module, backdoors: Sequence[Backdoor], images: ImageSet) -> list[Backdoor]:
+    """Returns the triggers in each plain colour in which they work too.
+
+    In the place of a white square a model may answer to blue above red as well, and that is restored; having unlearned
+    it alone, it still answers to white.
+
+    Args:
+        model: float32 logits of images in [0, 1].
+        backdoors: the restored triggers, on the images' device.
+        images: clean images with their true labels.
+    """
+    colours = plain_colours(images.shape[0]).to(images.images.device)[:, :, None, None]
+    plain = [replace(b, trigger=Trigger(b.trigger.mask, b.trigger.mask * c)) for b in backdoors for c in colours]
+    return [b for b in plain if attack_success(model, images.images, images.labels, b) >= ALSO_WORKS]
 
 
 def shifted(values: Tensor, furthest: int, generator: torch.Generator) -> Tensor:
