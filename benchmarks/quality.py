@@ -1,8 +1,8 @@
 """Scores the triggers of finished scans with several quality measures, and applies the same outlier test to each.
 
-    python benchmarks/quality.py --data DATA --models DIR --runs DIR STEM …
+    python benchmarks/quality.py --data DATA --models DIR --runs DIR MODEL:RUN …
 
-For each STEM, DIR/STEM.safetensors is the model and the runs folder holds a scan of it made with `--out`.
+For each, DIR/MODEL.safetensors is the model, and the runs folder holds the scan RUN of it, made with `--out`.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def measure_run(model: Path, run: Path, data: str) -> list[Evidence]:
     _, confirm = images.halves(result.seed)
     channels, height, width = images.images.shape[1:]
     classifier = Classifier(load_model(model), torch.device("cpu"), (channels, height, width))
-    return [measure(classifier, result.trigger(f.index), f.index, confirm) for f in result.classes]
+    return [measure(classifier, result.triggers[f.index], f.index, confirm) for f in result.classes]
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
@@ -52,6 +51,9 @@ class Switch:
 
 MASKS = Tabor(restoring=None)
 
+NEVER = 1e9
+"""A worth that nothing falls below when it is negative; ∞ cannot be written into a result."""
+
 SWITCHES = {
     "whole": Switch("the whole scan"),
     "exact": Switch("in float32", "whole", precision="exact"),
@@ -64,7 +66,7 @@ SWITCHES = {
     "never-left": Switch(
         "no class left after a poor start",
         "patches",
-        Tabor(restoring=RestoreSettings(hopeless=-math.inf, poor=-math.inf)),
+        Tabor(restoring=RestoreSettings(hopeless=-NEVER, poor=-NEVER)),
         ONE_ROUND,
     ),
     "all-starts": Switch(

@@ -342,6 +342,41 @@ def test_patches_that_would_come_out_otherwise_are_not_taken_over(
     assert passes(beside) == passes(alone)
 
 
+def header(**changes: Any) -> dict[str, Any]:
+    settings = {"tabor": {"restoring": {"grid": 3}}, "precision": "float32"}
+    return {"model": "abc", "images": "xyz", "seed": 0, "version": "1", "settings": settings, **changes}
+
+
+@pytest.mark.parametrize(
+    ("changes", "taken"),
+    [
+        pytest.param({"classes": [1]}, True, id="other classes"),
+        pytest.param({"version": "2"}, False, id="another version"),
+        pytest.param({"settings": {"tabor": {"restoring": {"grid": 3}}, "precision": "bfloat16"}}, False, id="rounded"),
+        pytest.param({"settings": {"tabor": {"restoring": {"grid": 2}}, "precision": "float32"}}, False, id="coarser"),
+        pytest.param({"settings": {"mine": {}, "precision": "float32"}}, False, id="a method that does not say"),
+    ],
+)
+def test_what_another_journal_measured_is_taken_over_where_all_agrees(
+    changes: dict[str, Any], taken: bool, tmp_path: Path
+) -> None:
+    Journal(tmp_path / "other", header(**changes))
+    with (tmp_path / "other" / JOURNAL_FILE).open("a") as stream:
+        stream.write(patch_line() + "\n")
+    mine = header() if "mine" not in changes.get("settings", {}) else header(**changes)
+    journal = Journal(tmp_path / "mine", mine, tmp_path / "other")
+    assert (0 in journal.suspects(torch.device("cpu"))) is taken
+
+
+def test_what_a_run_measured_itself_comes_before_what_it_takes_over(tmp_path: Path) -> None:
+    for name, index in (("other", 1), ("mine", 2)):
+        Journal(tmp_path / name, header()).add(candidate(4))
+        with (tmp_path / name / JOURNAL_FILE).open("a") as stream:
+            stream.write(patch_line(index=index) + "\n")
+    journal = Journal(tmp_path / "mine", header(), tmp_path / "other")
+    assert journal.suspects(torch.device("cpu"))[0].index == 2
+
+
 def test_what_is_taken_over_needs_a_folder(run: Callable[..., ScanResult], earlier: Path) -> None:
     with pytest.raises(SettingError, match="out"):
         run(like=earlier)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -75,4 +76,11 @@ def test_the_trigger_has_the_colours_inside_and_nothing_outside() -> None:
 def test_counts_are_positive(name: str) -> None:
     wrong: dict[str, Any] = {name: 0}
     with pytest.raises(SettingError, match="positive counts"):
+        RestoreSettings(**wrong)
+
+
+@pytest.mark.parametrize("name", ["hopeless", "poor", "price"])
+def test_numbers_are_finite_as_the_result_records_them(name: str) -> None:
+    wrong: dict[str, Any] = {name: -math.inf}
+    with pytest.raises(SettingError, match="finite"):
         RestoreSettings(**wrong)

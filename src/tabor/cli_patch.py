@@ -159,6 +159,6 @@ def _show(out: Path, repair: Repair) -> None:
 
 
 def _exit_code(repair: Repair) -> ExitCode:
-    if repair.rescans:
-        return ExitCode.of(repair.rescans[-1].verdict)
-    return ExitCode.NO_TRIGGER_FOUND if repair.outcome.unlearned else ExitCode.BACKDOOR_FOUND
+    if not repair.outcome.unlearned:
+        return ExitCode.BACKDOOR_FOUND
+    return ExitCode.of(repair.rescans[-1].verdict) if repair.rescans else ExitCode.NO_TRIGGER_FOUND

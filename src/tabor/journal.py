@@ -1,5 +1,7 @@
 """What an interrupted scan leaves behind, so that it goes on where it stopped.
 
+Another scan of the model, that differs in the masks' settings only, takes its patches over (`scan(like=)`).
+
 `journal.jsonl` holds a first line that says what is being scanned and how, and then one line a finished class, whose
 trigger lies beside it in `partial/` until the scan is whole, and one for each class that was looked at closely.
 """
@@ -171,8 +173,8 @@ def _patches_like(folder: Path, header: Mapping[str, Any]) -> dict[int, Any]:
     first, entries = _read(folder / JOURNAL_FILE)
     try:
         same = _of_patches(first) == _of_patches(header)
-    except (KeyError, TypeError, AttributeError):
-        same = False  # no journal of a scan
+    except (AttributeError, KeyError, TypeError, ValueError):
+        same = False
     return _measured(entries) if same else {}
 
 
@@ -180,11 +182,13 @@ def _of_patches(header: Mapping[str, Any]) -> list[Any]:
     """What patches depend on, of the first line of a journal.
 
     Raises:
-        AttributeError, KeyError, TypeError: it is none.
+        AttributeError, KeyError, TypeError, ValueError: it is none, or its method does not say how it seeks patches.
     """
     scan = header["scan"]
-    methods = [own["restoring"] for own in scan["settings"].values() if isinstance(own, dict) and "restoring" in own]
-    return [methods, scan["settings"]["precision"], *(scan[key] for key in ("model", "images", "seed", "version"))]
+    (restoring,) = [
+        own["restoring"] for own in scan["settings"].values() if isinstance(own, dict) and "restoring" in own
+    ]
+    return [restoring, scan["settings"]["precision"], *(scan[key] for key in ("model", "images", "seed", "version"))]
 
 
 def _line(candidate: Candidate) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -110,6 +111,8 @@ class RestoreSettings:
         )
         if min(counts) < 1 or min(self.surveyed, self.judged, self.cropped, self.steps, self.first_steps) < 1:
             raise SettingError(f"the search for patches needs positive counts, got {self}")
+        if not all(math.isfinite(value) for value in vars(self).values() if isinstance(value, float)):
+            raise SettingError(f"the search for patches needs finite numbers, got {self}")
 
 
 @dataclass(frozen=True, eq=False)

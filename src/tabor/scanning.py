@@ -70,8 +70,9 @@ def scan(
         memory: GiB that the process may take, or of the GPU's memory; None: a half of what is free.  Images go through
             the network in smaller parts to keep it.
         out: folder for the run; an interrupted scan of the same model, images and settings goes on from there.
-        like: folder of another scan of the same model and images: patches that it sought are not sought again, where
-            nothing differs that they depend on.  It saves most of the time where only masks' settings do.  Needs `out`.
+        like: folder of another scan of the same model and images: patches that it sought are not sought again, if
+            nothing differs that they depend on; else it counts for nothing.  It saves most of the time where only the
+            masks' settings differ.  Needs `out`.
         on_progress: called after every round.
 
     Raises:

@@ -158,7 +158,7 @@ def restore_suspects(
         settings: the search.
         seed: of the colours that it begins with.
         on_step: called with the share of the work done, in [0, 1].
-        before: classes that were looked at before, in a scan that was interrupted.
+        before: classes that were looked at before, in a scan that was interrupted or in one like this.
         on_suspect: called with each class that was looked at now.
     """
     search, confirm = halves

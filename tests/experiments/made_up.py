@@ -10,6 +10,7 @@ import torch
 from tabor.attacks.badnet import Backdoor
 from tabor.experiments import SCALES, Setting
 from tabor.experiments.workshop import Plant
+from tabor.methods.base import Method
 from tabor.result import ScanResult
 from tabor.trigger import Trigger
 
@@ -42,6 +43,7 @@ class Shop:
     def __init__(self, *missed: str) -> None:
         self.missed = missed
         self.models: list[str] = []
+        self.scans: list[tuple[str, str | None]] = []
 
     def at(self, setting: Setting) -> Shop:
         other = Shop(*self.missed)
@@ -60,8 +62,12 @@ class Shop:
     def planted(self, model: Path) -> list[Backdoor]:
         return [] if "clean" in model.name else [Backdoor(trigger(2), 2, model.name)]
 
-    def scan(self, model: Path, method: str) -> ScanResult:
-        missed = method != "tabor" or "clean" in model.name or str(model) in self.missed
+    def scan(
+        self, model: Path, method: str | Method = "tabor", label: str | None = None, like: str | None = None
+    ) -> ScanResult:
+        name = method if isinstance(method, str) else method.name
+        self.scans.append((label or name, like))
+        missed = name != "tabor" or "clean" in model.name or str(model) in self.missed
         return result() if missed else result(2)
 
     def _made(self, name: str) -> Path:

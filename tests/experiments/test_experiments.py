@@ -11,12 +11,12 @@ from PIL import Image
 from tabor.attacks.badnet import Backdoor
 from tabor.cli import main
 from tabor.experiments import EXPERIMENTS, Report, workshop, write
-from tabor.experiments.figure9 import TABLE_2, evenly
+from tabor.experiments.figure9 import TABLE_2, all_weights, evenly
 from tabor.experiments.outcome import Outcome
 from tabor.experiments.report import Shown
 from tabor.fidelity import Correctness
 
-from .made_up import result, trigger
+from .made_up import Shop, result, trigger
 
 PLANTED = [Backdoor(trigger(1), 0, "narrow"), Backdoor(trigger(2), 2, "wide")]
 
@@ -118,3 +118,20 @@ def test_at_the_scale_of_ci(
         monkeypatch.delattr(workshop, function)  # all is there already
     assert main(command) == 0
     assert (tmp_path / "results" / f"{name}.json").read_text() == first
+
+
+def test_each_scan_under_other_weights_takes_the_patches_over_from_the_one_before() -> None:
+    shop = Shop()
+    told = all_weights(shop)  # type: ignore[arg-type]
+    first, second, *theirs = shop.scans
+    assert first == ("tabor-0-of-2", None)
+    assert second == ("tabor-1-of-2", "tabor-0-of-2")
+    assert [like for _, like in theirs] == [None] * 2
+    assert told.wrong == []
+    assert all(len(row) == len(told.columns) for row in told.rows)
+    assert "s" not in told.columns, "the seconds of scans that took patches over tell nothing"
+
+
+def test_weights_under_which_nothing_is_found_are_counted() -> None:
+    shop = Shop("gtsrb/square-6-bottom-right-7")
+    assert all_weights(shop).wrong == ["0 of TABOR's 2 verdicts are right"]  # type: ignore[arg-type]

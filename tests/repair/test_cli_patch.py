@@ -118,6 +118,15 @@ def test_0_nothing_is_found_any_more(
     assert load_model(out).record["patched"]["rescans"][0]["verdict"] == "clean"
 
 
+def test_1_no_class_is_flagged_any_more_but_the_restored_trigger_works(
+    files: Files, out: Path, found: Found, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answering(monkeypatch, found(()))
+    monkeypatch.setattr("tabor.repair.patching.unlearn", lambda *_: None)
+    assert main(files.command(out, "--rescan")) == 1
+    assert "A restored trigger still works." in capsys.readouterr().out
+
+
 def test_1_it_is_still_found(
     files: Files, out: Path, found: Found, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

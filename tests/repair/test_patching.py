@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import tabor
-from tabor.attacks.badnet import attack_success
+from tabor.attacks.badnet import Backdoor, attack_success
 from tabor.data import ImageSet
 from tabor.errors import DataError, ModelError, SettingError, TaborError
 from tabor.models import LoadedModel
@@ -199,3 +199,19 @@ def test_a_record_that_makes_no_sense_is_refused(backdoors: object, victim: Vict
     model.record["backdoors"] = backdoors
     with pytest.raises(ModelError, match="records backdoors that make no sense"):
         patch(model, found(), victim.images, settings=SHORT, device="cpu")
+
+
+def test_plain_colours_that_work_too_are_unlearned(
+    victim: Victim, found: Found, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The trigger is a white square; restored was a light one."""
+    shown: list[float] = []
+
+    def listen(model: nn.Module, backdoors: Sequence[Backdoor], *_: Any) -> None:
+        shown.extend(float(b.trigger.pattern.max()) for b in backdoors)
+
+    monkeypatch.setattr("tabor.repair.patching.unlearn", listen)
+    outcome = patch(victim.load(), found(), victim.images, device="cpu")
+    assert shown[0] == pytest.approx(0.9)
+    assert 1.0 in shown[1:]
+    assert len(outcome.restored) == 1

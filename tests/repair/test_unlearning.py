@@ -145,7 +145,7 @@ def test_answers_that_a_trigger_gives_are_told_from_right_ones() -> None:
 
 
 def test_the_model_is_not_held_to_what_the_backdoor_answers() -> None:
-    """Of bright pictures, in all of which a part looks like the trigger, nothing but the backdoor's answer is held."""
+    """Bright pictures all look like the trigger in part, and the weight of the old answers to them changes nothing."""
     images = ImageSet(torch.ones(32, 1, 8, 8), torch.arange(32) % 3, ())
     always = Backdoor(corner().trigger, int(linear()(images.images)[0].argmax()))
     unstamped = Backdoor(Trigger(torch.zeros(1, 8, 8), torch.zeros(1, 8, 8)), always.target)
@@ -177,7 +177,7 @@ def test_what_cannot_learn_is_refused() -> None:
     ("changes", "message"),
     [
         ({"least_cycles": 0}, "positive steps"),
-        ({"cycles": 1}, "at most the most"),
+        ({"cycles": 1}, "may not exceed"),
         ({"gone": 1.5}, "gone in"),
         ({"steps": 0}, "positive steps"),
         ({"batch_size": 0}, "positive steps"),

@@ -57,7 +57,7 @@ class PatchOutcome:
     Attributes:
         model: the patched copy, of the same class as the model that was given.
         clean_accuracy: share of clean images classified rightly.
-        restored: the triggers that were unlearned.
+        restored: the triggers that were unlearned; in plain colours too, where they worked in these.
         planted: the true ones, where the model's own record has them; they take no part in the patching.
         images_used: images that it was patched with.
         images_measured: images held out.
@@ -106,7 +106,8 @@ def patch(
 ) -> PatchOutcome:
     """Takes the backdoors that a scan found out of a model.
 
-    Half of the images are used to patch, the other half to measure.  With the seed and the images of the scan they are
+    The restored triggers are unlearned, and the same in each plain colour in which they work too (`also_plain`).  Half
+    of the images are used to patch, the other half to measure.  With the seed and the images of the scan they are
     the same halves as the scan's.
 
     Args:

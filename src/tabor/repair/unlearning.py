@@ -3,7 +3,8 @@
 Neural Cleanse stamps the restored trigger on some images, keeps their true labels, and trains the model a little more.
 With a few hundred images alone that costs points of accuracy, and the true trigger, which is not quite the restored
 one, may survive.  So the triggers are varied (`tabor.repair.variation`), and on images without a trigger the model is
-held to what it answered before, which needs no label and so can be asked of any number of altered images.
+held to what it answered before, unless that was the backdoor's answer; this needs no label and so can be asked of any
+number of altered images.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ class UnlearningSettings:
         if min(self.steps, self.least_cycles, self.batch_size) < 1 or self.learning_rate <= 0:
             raise SettingError(f"unlearning needs positive steps, cycles, batch size and learning rate, got {self}")
         if self.least_cycles > self.cycles:
-            raise SettingError(f"the fewest cycles of unlearning are at most the most, got {self}")
+            raise SettingError(f"least_cycles may not exceed cycles; give both, got {self}")
         if not 0 < self.stamped <= 1 or not 0 <= self.gone <= 1 or self.faithfulness < 0:
             raise SettingError(f"stamped lies in (0, 1], gone in [0, 1], and faithfulness is not negative, got {self}")
 
@@ -111,11 +112,14 @@ def unlearn(
             loss.backward()
             optimiser.step()
             falling.step()
-        left = max(attack_success(model, images.images, images.labels, b) for b in backdoors)
-        if cycle >= settings.least_cycles and left <= settings.gone:
+        if cycle >= settings.least_cycles and _success(model, images, backdoors) <= settings.gone:
             break
     for weight, flag in zip(model.parameters(), flags, strict=True):
         weight.requires_grad_(flag)
+
+
+def _success(model: nn.Module, images: ImageSet, backdoors: Sequence[Backdoor]) -> float:
+    return max(attack_success(model, images.images, images.labels, backdoor) for backdoor in backdoors)
 
 
 def stamp_share(
@@ -138,10 +142,10 @@ def altered(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def deceived(answers: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
-    """Returns which answers (N, classes) are a trigger's target though the image shows another class, bool (N,).
+    """Returns which answers (N, classes) are a trigger's target though that is not the image's class, bool (N,).
 
     Much of an image may look like a trigger, a bright corner like a white square: what the model answers to that is the
-    backdoor, and nothing to be held to.
+    backdoor, and nothing to be held to.  An image with one of the target's mixed in may be let go with them.
     """
     said = answers.argmax(1)
     return torch.isin(said, targets) & (said != labels)

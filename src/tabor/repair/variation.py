@@ -85,7 +85,11 @@ def also_plain(model: nn.Module, backdoors: Sequence[Backdoor], images: ImageSet
         images: clean images with their true labels.
     """
     colours = plain_colours(images.shape[0]).to(images.images.device)[:, :, None, None]
-    plain = [replace(b, trigger=Trigger(b.trigger.mask, b.trigger.mask * c)) for b in backdoors for c in colours]
+    plain = [
+        replace(b, trigger=Trigger(b.trigger.mask, colour.expand_as(b.trigger.pattern)))
+        for b in backdoors
+        for colour in colours
+    ]
     return [b for b in plain if attack_success(model, images.images, images.labels, b) >= ALSO_WORKS]
 
 
