@@ -275,3 +275,18 @@ def test_what_is_called_backdoored_is_not_called_more_likely_clean() -> None:
 def test_patches_count_for_nothing_without_a_law() -> None:
     found = decide([float(k) for k in range(43)], OutlierSettings(spread_floor=10.0), patches=[99.0] * 43)
     assert (found.verdict, found.patch_threshold) == (Verdict.CLEAN, None)
+
+
+def test_the_reason_says_which_of_the_two_kinds_of_evidence_flags_how_many() -> None:
+    small = [-30.0, *(0.1 * (k % 5) for k in range(42))]
+    patch = [None, 99.0, *[None] * 41]
+    law = OutlierSettings(patches=LAW)
+    by_mask, by_patch = (
+        "a trigger far smaller than the others need",
+        "a patch that no other class answers to nearly as much",
+    )
+    assert decide(small, law, patches=[None] * 43).reason == f"one class stands out among 43 by {by_mask}"
+    assert decide(small[1:], law, patches=patch[1:]).reason == f"one class stands out among 42 by {by_patch}"
+    both = decide(small, law, patches=patch)
+    assert set(both.targets) == {0, 1}
+    assert both.reason == f"2 classes stand out among 43: 1 by {by_patch}, 1 by {by_mask}"

@@ -28,6 +28,10 @@ FEW_CLASSES = 8
 EVEN = 0.5
 """The least chance of a backdoor that a model called backdoored is given."""
 
+BY_MASK = "a trigger far smaller than the others need"
+BY_PATCH = "a patch that no other class answers to nearly as much"
+"""What a class is flagged for, in words."""
+
 LARGEST_INDEX = 1e6
 """Stands for infinity, which JSON cannot say."""
 
@@ -250,17 +254,16 @@ def _conclude(
     classes, searched, scored = of.classes, of.to_the_end, of.scored
     which = "one class stands" if len(targets) == 1 else f"{len(targets)} classes stand"
     if strong:
-        return (
-            Verdict.BACKDOORED,
-            f"{which} out among {classes} by a patch that no other class answers to nearly as much",
-        )
+        others = len(targets) - len(strong)
+        how = f": {len(strong)} by {BY_PATCH}, {others} by {BY_MASK}" if others else f" by {BY_PATCH}"
+        return Verdict.BACKDOORED, f"{which} out among {classes}{how}"
     if scored < 2 or 2 * scored < searched:
         return (
             Verdict.UNDECIDED,
             f"a working trigger was found for only {scored} of {searched} classes, too few to compare",
         )
     if targets:
-        return Verdict.BACKDOORED, f"{which} out among {classes} by a trigger far smaller than the others need"
+        return Verdict.BACKDOORED, f"{which} out among {classes} by {BY_MASK}"
     if scored == 2 and not settings.spread_floor:
         return Verdict.UNDECIDED, "two classes have nothing to be compared with"
     if of.unfinished > settings.undecided_share * searched:
