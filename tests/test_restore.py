@@ -216,7 +216,7 @@ def test_there_is_no_closer_search_where_nothing_is_worth_its_cost(monkeypatch: 
     starts = [Window(0, 4, 3, 7), Window(4, 0, 7, 3)]
     assert search.best(starts, SETTINGS.spreads).worth <= SETTINGS.hopeless
     assert rounds == []
-    hopeful = PatchSearch(ground(replace(SETTINGS, hopeless=-math.inf)), 2, SETTINGS.grid, 0)
+    hopeful = PatchSearch(ground(replace(SETTINGS, hopeless=-1e9)), 2, SETTINGS.grid, 0)
     monkeypatch.setattr(hopeful, "near", near)
     assert hopeful.best(starts, SETTINGS.spreads).worth <= SETTINGS.poor
     assert rounds == [SETTINGS.spreads[0]]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from tabor.attacks.badnet import Backdoor
 from tabor.data import ImageSet
 from tabor.errors import ModelError, SettingError
-from tabor.repair.unlearning import UnlearningSettings, altered, deceived, stamp_share, unfaithfulness, unlearn
+from tabor.repair.unlearning import UnlearningSettings, altered, stamp_share, unfaithfulness, unlearn
 from tabor.repair.variation import VariationSettings
 from tabor.trigger import Trigger
 
@@ -136,27 +136,6 @@ def test_unfaithfulness_is_the_divergence_from_the_old_answers() -> None:
     now = torch.tensor([[0.25, 0.75], [0.9, 0.1]]).log()
     by_hand = (0.5 * torch.tensor(0.5 / 0.25).log() + 0.5 * torch.tensor(0.5 / 0.75).log()) / 2
     assert float(unfaithfulness(now, before)) == pytest.approx(float(by_hand), rel=1e-5)
-
-
-def test_answers_that_a_trigger_gives_are_told_from_right_ones() -> None:
-    says = torch.eye(3)[[1, 1, 0, 2]]
-    labels, targets = torch.tensor([0, 1, 2, 0]), torch.tensor([1, 2])
-    assert deceived(says, labels, targets).tolist() == [True, False, False, True]
-
-
-def test_the_model_is_not_held_to_what_the_backdoor_answers() -> None:
-    """Bright pictures all look like the trigger in part, and the weight of the old answers to them changes nothing."""
-    images = ImageSet(torch.ones(32, 1, 8, 8), torch.arange(32) % 3, ())
-    always = Backdoor(corner().trigger, int(linear()(images.images)[0].argmax()))
-    unstamped = Backdoor(Trigger(torch.zeros(1, 8, 8), torch.zeros(1, 8, 8)), always.target)
-    found = []
-    for weight in (0.0, 30.0):
-        model = linear()
-        settings = UnlearningSettings(steps=20, **ONE_CYCLE, learning_rate=2e-2, faithfulness=weight, variation=EXACT)
-        only_others = images.select((images.labels != always.target).nonzero().flatten())
-        unlearn(model, [unstamped], only_others, settings, seed=0)
-        found.append(torch.cat([weights.flatten() for weights in model.parameters()]))
-    assert torch.equal(*found)
 
 
 def test_altered_images_are_images_that_differ() -> None:
