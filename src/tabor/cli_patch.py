@@ -143,7 +143,7 @@ def _show(out: Path, repair: Repair) -> None:
     table.add_column("before", justify="right")
     table.add_column("after", justify="right")
     rows = [("clean accuracy", outcome.clean_accuracy)]
-    for kind, effects in (("", outcome.restored), ("planted: ", outcome.planted)):
+    for kind, effects in (("", (*outcome.restored, *outcome.plain)), ("planted: ", outcome.planted)):
         rows += [
             (f"attack success, class {e.backdoor.target}, {kind}{one_line(e.backdoor.description, 40)}", e.success)
             for e in effects
@@ -154,7 +154,7 @@ def _show(out: Path, repair: Repair) -> None:
     for rescan in repair.rescans[-1:]:
         show(Text(f"Scanned again: {one_line(rescan.reason)}"))
     if not outcome.unlearned:
-        show(Text("A restored trigger still works.", style="bold red"))
+        show(Text("A trigger that was unlearned still works.", style="bold red"))
     show(Text(f"wrote {one_line(out)}, measured on {outcome.images_measured} images that it was not patched with"))
 
 

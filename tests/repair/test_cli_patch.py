@@ -124,7 +124,7 @@ def test_1_no_class_is_flagged_any_more_but_the_restored_trigger_works(
     answering(monkeypatch, found(()))
     monkeypatch.setattr("tabor.repair.patching.unlearn", lambda *_: None)
     assert main(files.command(out, "--rescan")) == 1
-    assert "A restored trigger still works." in capsys.readouterr().out
+    assert "A trigger that was unlearned still works." in capsys.readouterr().out
 
 
 def test_1_it_is_still_found(
@@ -141,7 +141,7 @@ def test_1_it_is_still_found(
 def test_1_a_trigger_still_works(files: Files, out: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(patching, "unlearn", lambda *_: None)
     assert main(files.command(out)) == 1
-    assert "A restored trigger still works." in capsys.readouterr().out
+    assert "A trigger that was unlearned still works." in capsys.readouterr().out
 
 
 BadInput = Callable[[Files, Found, Path], list[str]]

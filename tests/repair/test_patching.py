@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,7 +15,7 @@ from tabor.attacks.badnet import Backdoor, attack_success
 from tabor.data import ImageSet
 from tabor.errors import DataError, ModelError, SettingError, TaborError
 from tabor.models import LoadedModel
-from tabor.repair.patching import patch, restored_backdoors
+from tabor.repair.patching import Change, patch, restored_backdoors
 from tabor.repair.unlearning import UnlearningSettings
 from tabor.result import ScanResult
 from tabor.training import accuracy
@@ -205,13 +205,20 @@ def test_plain_colours_that_work_too_are_unlearned(
     victim: Victim, found: Found, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The trigger is a white square; restored was a light one."""
-    shown: list[float] = []
-
-    def listen(model: nn.Module, backdoors: Sequence[Backdoor], *_: Any) -> None:
-        shown.extend(float(b.trigger.pattern.max()) for b in backdoors)
-
-    monkeypatch.setattr("tabor.repair.patching.unlearn", listen)
+    shown: list[Backdoor] = []
+    monkeypatch.setattr("tabor.repair.patching.unlearn", lambda _, backdoors, *__: shown.extend(backdoors))
     outcome = patch(victim.load(), found(), victim.images, device="cpu")
-    assert shown[0] == pytest.approx(0.9)
-    assert 1.0 in shown[1:]
+    assert float(shown[0].trigger.pattern.max()) == pytest.approx(0.9)
+    assert "restored mask, plain (1)" in [backdoor.description for backdoor in shown[1:]]
+    assert [effect.backdoor for effect in (*outcome.restored, *outcome.plain)] == shown
     assert len(outcome.restored) == 1
+    told = outcome.to_dict()["plain"]
+    assert [effect["description"] for effect in told] == [backdoor.description for backdoor in shown[1:]]
+    assert all(effect["attack_success"]["before"] > 0.4 for effect in told), "at least half of the other images do"
+
+
+def test_a_plain_colour_that_still_works_is_not_unlearned(victim: Victim, found: Found) -> None:
+    outcome = patch(victim.load(), found(), victim.images, device="cpu")
+    assert outcome.unlearned
+    plain = dataclasses.replace(outcome.plain[0], success=Change(1.0, 1.0))
+    assert not dataclasses.replace(outcome, plain=(plain,)).unlearned

@@ -6,6 +6,7 @@ import copy
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from typing import Any
 
 import torch
@@ -57,7 +58,8 @@ class PatchOutcome:
     Attributes:
         model: the patched copy, of the same class as the model that was given.
         clean_accuracy: share of clean images classified rightly.
-        restored: the triggers that were unlearned; in plain colours too, where they worked in these.
+        restored: the triggers that were unlearned.
+        plain: the same in the plain colours in which they worked too; these were unlearned with them.
         planted: the true ones, where the model's own record has them; they take no part in the patching.
         images_used: images that it was patched with.
         images_measured: images held out.
@@ -69,6 +71,7 @@ class PatchOutcome:
     model: nn.Module
     clean_accuracy: Change
     restored: tuple[Effect, ...]
+    plain: tuple[Effect, ...]
     planted: tuple[Effect, ...]
     images_used: int
     images_measured: int
@@ -78,14 +81,15 @@ class PatchOutcome:
 
     @property
     def unlearned(self) -> bool:
-        """Whether none of the restored triggers works any more, as a scan counts it."""
-        return all(effect.success.after < WORKS for effect in self.restored)
+        """Whether none of the triggers that were unlearned works any more, as a scan counts it."""
+        return all(effect.success.after < WORKS for effect in (*self.restored, *self.plain))
 
     def to_dict(self) -> dict[str, Any]:
         """Returns all but the model as plain values."""
         return {
             "clean_accuracy": asdict(self.clean_accuracy),
             "restored": [effect.to_dict() for effect in self.restored],
+            "plain": [effect.to_dict() for effect in self.plain],
             "planted": [effect.to_dict() for effect in self.planted],
             "images_used": self.images_used,
             "images_measured": self.images_measured,
@@ -137,21 +141,24 @@ def patch(
     _check_targets(restored, before.num_classes)
     planted = known_backdoors(model, before.num_classes, images.shape)
     used, held_out = images.halves(seed)
-    watched = [*restored, *planted]
-    accuracy, success = _measured(before, held_out, watched)
-    _check_answers(success[: len(restored)])
+    accuracy, success = _measured(before, held_out, restored)
+    _check_answers(success)
 
     settings = settings or UnlearningSettings()
     patched = _own_copy(model, where)
     stamped, seen = [replace(b, trigger=b.trigger.to(where)) for b in restored], used.to(where)
-    unlearn(patched, [*stamped, *also_plain(patched, stamped, seen)], seen, settings, seed)
+    plain = also_plain(patched, stamped, seen)
+    success += _measured(before, held_out, [*plain, *planted])[1]
+    unlearn(patched, [*stamped, *plain], seen, settings, seed)
+    watched = [*restored, *plain, *planted]
     accuracy_after, success_after = _measured(Classifier(patched, where, images.shape), held_out, watched)
-    effects = [Effect(b, Change(*s)) for b, *s in zip(watched, success, success_after, strict=True)]
+    effects = iter([Effect(b, Change(*s)) for b, *s in zip(watched, success, success_after, strict=True)])
     return PatchOutcome(
         model=patched.to(_home(model)),
         clean_accuracy=Change(accuracy, accuracy_after),
-        restored=tuple(effects[: len(restored)]),
-        planted=tuple(effects[len(restored) :]),
+        restored=tuple(islice(effects, len(restored))),
+        plain=tuple(islice(effects, len(plain))),
+        planted=tuple(effects),
         images_used=len(used),
         images_measured=len(held_out),
         settings=settings,

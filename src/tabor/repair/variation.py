@@ -8,7 +8,7 @@ it, although nobody has seen it.  Steps from restored colours do not lead everyw
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -74,7 +74,7 @@ def stamp_varied(
 
 
 def also_plain(model: nn.Module, backdoors: Sequence[Backdoor], images: ImageSet) -> list[Backdoor]:
-    """Returns the triggers in each plain colour in which they work too.
+    """Returns the triggers in each plain colour in which they work too, described by it.
 
     In the place of a white square a model may answer to blue above red as well, and that is restored; having unlearned
     it alone, it still answers to white.
@@ -84,13 +84,16 @@ def also_plain(model: nn.Module, backdoors: Sequence[Backdoor], images: ImageSet
         backdoors: the restored triggers, on the images' device.
         images: clean images with their true labels.
     """
-    colours = plain_colours(images.shape[0]).to(images.images.device)[:, :, None, None]
-    plain = [
-        replace(b, trigger=Trigger(b.trigger.mask, colour.expand_as(b.trigger.pattern)))
-        for b in backdoors
-        for colour in colours
-    ]
+    colours = plain_colours(images.shape[0])
+    plain = [_in_colour(backdoor, colour) for backdoor in backdoors for colour in colours]
     return [b for b in plain if attack_success(model, images.images, images.labels, b) >= ALSO_WORKS]
+
+
+def _in_colour(backdoor: Backdoor, colour: Tensor) -> Backdoor:
+    mask, pattern = backdoor.trigger.mask, backdoor.trigger.pattern
+    everywhere = colour.to(pattern.device)[:, None, None].expand_as(pattern)
+    named = ", ".join(f"{value:g}" for value in colour.tolist())
+    return Backdoor(Trigger(mask, everywhere), backdoor.target, f"{backdoor.description}, plain ({named})")
 
 
 def shifted(values: Tensor, furthest: int, generator: torch.Generator) -> Tensor:
