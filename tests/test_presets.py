@@ -23,6 +23,13 @@ def test_each_name_gives_the_method_of_that_name(name: str, preset: str) -> None
     assert solver.batch_size <= 100
 
 
+def test_masks_alone_are_tested_at_the_whole_rate() -> None:
+    both, alone = Tabor(), Tabor(restoring=None)
+    assert both.outliers.patches is not None
+    assert alone.outliers == dataclasses.replace(both.outliers, patches=None)
+    assert alone.outliers.threshold_for(43) < both.outliers.threshold_for(43)
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_thorough_is_the_defaults(name: str) -> None:
     assert choose(name, "thorough", images=100) == (METHODS[name](), SolverSettings())

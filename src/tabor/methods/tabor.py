@@ -202,7 +202,7 @@ class Tabor:
         quality: "robust", or "paper" for Eq. 8 at its word.
         restoring: how whole triggers are restored as patches, which is evidence too; None: not at all.  Not in the
             paper.
-        outliers: the tests of scores and patches.
+        outliers: the tests of scores and patches; without `restoring` of scores alone, at the whole rate.
     """
 
     lambdas: Lambdas = field(default_factory=Lambdas)
@@ -222,6 +222,8 @@ class Tabor:
             raise SettingError(f"crop_share lies in (0, 1] and mask_dropout in [0, 1), got {self}")
         if self.quality not in ("robust", "paper"):
             raise SettingError(f"quality is 'robust' or 'paper', got {self.quality!r}")
+        if self.restoring is None:
+            object.__setattr__(self, "outliers", dataclasses.replace(self.outliers, patches=None))
 
     def objective(
         self, classifier: Classifier, batch: Batch, mask: Tensor, pattern: Tensor, weight: Tensor
