@@ -24,8 +24,9 @@ from tabor.models import Architecture
 from tabor.models.build import build, initialise
 from tabor.models.safetensors_file import write_model
 from tabor.presets import SOLVERS
-from tabor.result import ScanResult, json_schema
+from tabor.result import ScanResult
 from tabor.schedule import StabilitySettings
+from tabor.schema import json_schema
 from tabor.solver import SolverSettings
 
 CELLS = Architecture(name="tabor:digits4", num_classes=9, size=(20, 20))

@@ -60,6 +60,32 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def check_plain(path: Path, most: int | None = None) -> None:
+    """Makes sure that what will be read is a plain file, as a pipe would be waited for; none at all is let pass.
+
+    Args:
+        path: of a file that may be a stranger's.
+        most: bytes that it may have; None: any number.
+
+    Raises:
+        OSError: it is something else, or has more bytes.
+    """
+    if path.exists() and not path.is_file():
+        raise OSError(f"{path.name} is no plain file")
+    if most is not None and path.exists() and path.stat().st_size > most:
+        raise OSError(f"{path.name} has more than {most:,} bytes")
+
+
+def check_no_link(folder: Path) -> None:
+    """Makes sure that a folder inside a run is no link, which would take what is written into it elsewhere.
+
+    Raises:
+        TaborError: it is one.
+    """
+    if folder.is_symlink():
+        raise TaborError(f"{one_line(folder)} is a link; nothing is written through it")
+
+
 def sha256(path: Path) -> str:
     """Returns the hexadecimal SHA-256 of a file's bytes."""
     with path.open("rb") as stream:

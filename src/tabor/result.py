@@ -7,23 +7,28 @@ import enum
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import safetensors
 import safetensors.torch
+from torch import Tensor
 
 from tabor.errors import TaborError, one_line
-from tabor.files import replacing, write_text
+from tabor.files import check_plain, replacing, write_text
+from tabor.schema import check
 from tabor.trigger import Trigger
 
 SCHEMA_VERSION = 1
 RESULT_FILE = "result.json"
 TRIGGERS_FILE = "triggers.safetensors"
+REPORT_FILE = "report.html"
 TENSORS = {"triggers", "patches"}
 """The fields that go to a file of their own."""
+
+LARGEST_RESULT = 2**27
+"""Bytes of `result.json`; 1,000 classes need less than a million."""
 
 
 class Verdict(enum.StrEnum):
@@ -229,6 +234,8 @@ class ScanResult:
         """
         folder = Path(folder)
         try:
+            for name, most in ((RESULT_FILE, LARGEST_RESULT), (TRIGGERS_FILE, None)):
+                check_plain(folder / name, most)
             stored = json.loads((folder / RESULT_FILE).read_text(encoding="utf-8"), parse_constant=_refuse)
             tensors = safetensors.torch.load_file(folder / TRIGGERS_FILE)
         except FileNotFoundError as error:
@@ -242,13 +249,6 @@ class ScanResult:
         return _from_dict(stored, tensors, folder)
 
 
-def json_schema() -> dict[str, Any]:
-    """Returns the JSON Schema (draft 2020-12) of `result.json`."""
-    text = resources.files("tabor").joinpath("result.schema.json").read_text(encoding="utf-8")
-    schema: dict[str, Any] = json.loads(text)
-    return schema
-
-
 def _from_dict(stored: Any, tensors: Mapping[str, Any], folder: Path) -> ScanResult:
     version = stored.get("schema_version") if isinstance(stored, dict) else None
     if version != SCHEMA_VERSION:
@@ -257,7 +257,7 @@ def _from_dict(stored: Any, tensors: Mapping[str, Any], folder: Path) -> ScanRes
             f"this tabor reads version {SCHEMA_VERSION}"
         )
     try:
-        jsonschema.validate(stored, json_schema())
+        check(stored)
         names = {f.name for f in dataclasses.fields(ScanResult)} - TENSORS
         fields = {name: stored[name] for name in names}
         fields["verdict"] = Verdict(fields["verdict"])
@@ -267,11 +267,9 @@ def _from_dict(stored: Any, tensors: Mapping[str, Any], folder: Path) -> ScanRes
             ClassFinding(**(entry | {"status": ClassStatus(entry["status"]), "patch": _patch(entry["patch"])}))
             for entry in fields["classes"]
         )
-        triggers = {
-            f.index: Trigger(tensors[f"mask/{f.index}"], tensors[f"pattern/{f.index}"]) for f in fields["classes"]
-        }
+        triggers = {f.index: _trigger(tensors, str(f.index)) for f in fields["classes"]}
         patches = {
-            index: Trigger(tensors[f"mask/patch/{index}"], tensors[f"pattern/patch/{index}"])
+            index: _trigger(tensors, f"patch/{index}")
             for index in fields["targets"]
             if f"mask/patch/{index}" in tensors
         }
@@ -282,6 +280,13 @@ def _from_dict(stored: Any, tensors: Mapping[str, Any], folder: Path) -> ScanRes
         raise TaborError(f"{one_line(folder)} holds a damaged run: {one_line(error.message, 120)}") from None
     except (KeyError, TaborError) as error:
         raise TaborError(f"{one_line(folder)} holds a damaged run: {one_line(error, 120)}") from None
+
+
+def _trigger(tensors: Mapping[str, Tensor], name: str) -> Trigger:
+    mask, pattern = tensors[f"mask/{name}"], tensors[f"pattern/{name}"]
+    if not (mask.is_floating_point() and pattern.is_floating_point() and mask.numel() and pattern.numel()):
+        raise TaborError(f"the trigger {name} has no pixels, or none that are fractions")
+    return Trigger(mask, pattern)
 
 
 def _patch(stored: dict[str, Any] | None) -> PatchFinding | None:

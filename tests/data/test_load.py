@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
 import re
 import struct
 import zlib
@@ -10,12 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
 
-from tabor.data import ImageSet, load_images
+from tabor.data import ImageSet, load_images, parquet
 from tabor.data.decode import decode
 from tabor.errors import DataError, SettingError
 
@@ -535,6 +537,46 @@ def test_damage_within_a_parquet_file_is_no_bad_image(tmp_path: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(DataError, match=r"cannot read .*x\.parquet as parquet"):
         load_images(path, skip_bad=True)
+
+
+def test_rows_that_repeat_an_image_are_not_all_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A column that names one image for each of many rows is small as a file, and far larger as they are read."""
+    column = pa.DictionaryArray.from_arrays(pa.array([0] * 400, pa.int32()), pa.array([png((7, 0, 0))], pa.binary()))
+    struct = pa.StructArray.from_arrays([column], ["bytes"])
+    table = pa.table({"image": struct, "label": pa.array([k % 2 for k in range(400)])})
+    pq.write_table(table, tmp_path / "x.parquet", store_schema=False)
+    seen: list[int] = []
+    struct_field = pc.struct_field
+
+    def listen(some: pa.Array, name: str) -> pa.Array:
+        seen.append(len(some))
+        return struct_field(some, name)
+
+    monkeypatch.setattr(pc, "struct_field", listen)
+    assert shades(load_images(tmp_path, limit=40)) == [7] * 40
+    assert max(seen) <= parquet.FEW_ROWS
+
+
+def test_a_bomb_of_pages_is_refused_before_they_are_read(tmp_path: Path) -> None:
+    table = pa.table({"image": pa.array([{"bytes": bytes(10**7)}]), "label": pa.array([0])})
+    pq.write_table(table, tmp_path / "x.parquet", compression="zstd", use_dictionary=False)
+    with pytest.raises(DataError, match=r"would unpack to 10,\d+,\d+ bytes"):
+        load_images(tmp_path)
+
+
+def test_a_pipe_among_parquet_files_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "test-0.parquet")
+    write_parquet(tmp_path / "test-1.parquet", [png((7, 0, 0))], [0])
+    assert shades(load_images(tmp_path)) == [7]
+
+
+@pytest.mark.parametrize("shape", [(2, 1025), (1025, 2)])
+def test_images_too_large_to_be_kept_need_a_size(shape: tuple[int, int], tmp_path: Path) -> None:
+    (tmp_path / "0").mkdir()
+    Image.fromarray(np.zeros(shape, np.uint8)).save(tmp_path / "0" / "x.png")
+    with pytest.raises(DataError, match="give the size that the model takes"):
+        load_images(tmp_path)
+    assert load_images(tmp_path, size=4).shape == (3, 4, 4)
 
 
 # --- real images

@@ -76,8 +76,8 @@ def test_images_without_three_channels_are_grey(channels: int, level: int) -> No
     assert np.abs(_pixels(picture) - level).max() <= 1
 
 
-@pytest.mark.parametrize(("width", "shown"), [(1, 192), (28, 196), (32, 192), (100, 200), (192, 192), (224, 224)])
-def test_pictures_are_at_least_192_wide(width: int, shown: int) -> None:
+@pytest.mark.parametrize(("width", "shown"), [(1, 96), (28, 112), (32, 96), (100, 100), (192, 192), (224, 224)])
+def test_the_longer_side_of_a_picture_has_at_least_192_pixels(width: int, shown: int) -> None:
     picture = figures.image_picture(torch.zeros(3, 2 * width, width))
     assert picture.size == (shown, 2 * shown)
 
@@ -158,3 +158,16 @@ def test_chart_without_any_anomaly_index(scan_result: ScanResult) -> None:
     for some in (classes, ()):
         chart = figures.anomaly_chart(dataclasses.replace(scan_result, classes=some))
         assert Image.open(io.BytesIO(chart)).size == (1280, 600)
+
+
+def test_nothing_is_written_through_a_link(scan_result: ScanResult, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "run" / "figures").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(TaborError, match="is a link"):
+        figures.save_pictures(scan_result, None, tmp_path / "run", [0])
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_a_narrow_trigger_makes_no_endless_picture() -> None:
+    assert max(figures.image_picture(torch.zeros(3, 1000, 1)).size) == 1000

@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import json
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ import safetensors.torch
 import torch
 
 from tabor.errors import TaborError
-from tabor.result import RESULT_FILE, TRIGGERS_FILE, ClassFinding, ScanResult, json_schema
+from tabor.result import RESULT_FILE, TRIGGERS_FILE, ClassFinding, ScanResult
+from tabor.schema import json_schema
 
 
 def plain(result: ScanResult) -> ScanResult:
@@ -138,6 +140,19 @@ def _truncate(name: str) -> Callable[[Path], None]:
     return damage
 
 
+def _pipe(name: str) -> Callable[[Path], None]:
+    """A reader of it would wait for ever."""
+
+    def damage(folder: Path) -> None:
+        (folder / name).unlink()
+        os.mkfifo(folder / name)
+
+    return damage
+
+
+PARTS = {"mask": 1, "pattern": 3}
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -153,6 +168,21 @@ def _truncate(name: str) -> Callable[[Path], None]:
         ),
         pytest.param(_edit_json(_set("verdict", value="safe")), "'safe' is not one of", id="unknown verdict"),
         pytest.param(_edit_json(_set("classes", 0, "extra", value=1)), "damaged run.*extra", id="extra key in a class"),
+        pytest.param(_edit_json(_set("classes", value=[])), "damaged run", id="no class"),
+        pytest.param(_edit_json(_set("classes", 0, "index", value=0.0)), "not of type 'integer'", id="a class 0.0"),
+        pytest.param(_pipe(RESULT_FILE), r"result\.json is no plain file", id="a pipe for json"),
+        pytest.param(_pipe(TRIGGERS_FILE), r"triggers.* is no plain file", id="a pipe for triggers"),
+        pytest.param(lambda f: os.truncate(f / RESULT_FILE, 2**28), "more than", id="huge json"),
+        pytest.param(
+            _edit_triggers(lambda t: t.update({f"{part}/3": torch.zeros(n, 0, 0) for part, n in PARTS.items()})),
+            "has no pixels",
+            id="no pixels",
+        ),
+        pytest.param(
+            _edit_triggers(lambda t: t.update({"mask/3": torch.zeros(1, 8, 8, dtype=torch.complex64)})),
+            "none that are fractions",
+            id="complex mask",
+        ),
         pytest.param(_edit_json(_set("classes", value=7)), "holds a damaged run", id="classes are no list"),
         pytest.param(_edit_json(_set("threshold", value="2")), "'2' is not of type 'number'", id="text for a number"),
         pytest.param(_edit_json(_set("targets", value=[9999])), "no class of the run", id="a target that is no class"),

@@ -25,6 +25,24 @@ _DAMAGE = (
 )
 
 
+LARGEST_SIDE = 1024
+"""Pixels of an image that is not resized: no network takes more, and hundreds of them fill the memory."""
+
+
+def check_side(pixels: NDArray[np.uint8], name: str) -> None:
+    """Refuses an image (H, W, C) that is too large to be kept as it is.
+
+    Raises:
+        DataError: it is.
+    """
+    height, width = pixels.shape[:2]
+    if max(height, width) > LARGEST_SIDE:
+        raise DataError(
+            f"{one_line(name, 160)} is {height}x{width} pixels (heightxwidth), and no network takes more than "
+            f"{LARGEST_SIDE} a side; give the size that the model takes: --size HxW (size=)"
+        )
+
+
 def decode(encoded: Encoded, name: str, size: tuple[int, int] | None, *, grey: bool) -> NDArray[np.uint8]:
     """Decodes one image.
 

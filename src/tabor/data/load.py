@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tabor.data.decode import decode
+from tabor.data.decode import check_side, decode
 from tabor.data.folder import list_folder
 from tabor.data.images import ImageSet, balanced_order
 from tabor.data.listing import Listing
@@ -128,6 +128,7 @@ def _stack(
 ) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
     """Returns the places of the pictures, ascending, and their pixels, shape (n, C, H, W), in that order."""
     place, first_name, first = next(pictures)
+    check_side(first, first_name)
     height, width, channels = first.shape
     pixels = np.empty((count, channels, height, width), np.uint8)
     filled = np.zeros(count, np.bool_)

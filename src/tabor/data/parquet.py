@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,12 @@ from numpy.typing import NDArray
 
 from tabor.data.listing import Encoded, Listing
 from tabor.errors import DataError, one_line
+
+FEW_ROWS = 16
+"""That are in memory at a time."""
+
+LARGEST_RATIO = 100
+"""A file that unpacks to more than so many times its size holds no images, which are compressed already."""
 
 
 def list_parquet(path: Path, split: str | None) -> Listing:
@@ -46,7 +52,11 @@ def list_parquet(path: Path, split: str | None) -> Listing:
 
 def parquet_files(folder: Path) -> list[Path]:
     """Returns the parquet files in a folder or else in its subfolder data/, sorted by name."""
-    return sorted(folder.glob("*.parquet")) or sorted(folder.glob("data/*.parquet"))
+    return _plain(folder.glob("*.parquet")) or _plain(folder.glob("data/*.parquet"))
+
+
+def _plain(paths: Iterable[Path]) -> list[Path]:
+    return sorted(path for path in paths if path.is_file())  # a pipe would be waited for
 
 
 @dataclass(frozen=True)
@@ -105,9 +115,14 @@ def _check(path: Path, schema: pa.Schema) -> None:
 
 
 def _check_rows(path: Path, metadata: pq.FileMetaData) -> None:
-    """Refuses a small file that would expand into endless rows: each image takes more than a byte."""
-    if metadata.num_rows > path.stat().st_size:
-        raise DataError(f"{one_line(path)} claims {metadata.num_rows} rows in {path.stat().st_size} bytes")
+    """Refuses a small file that would expand into endless rows or bytes: each image takes more than a byte."""
+    groups, size = [metadata.row_group(k) for k in range(metadata.num_row_groups)], path.stat().st_size
+    rows = max(metadata.num_rows, sum(group.num_rows for group in groups))
+    if rows > size:
+        raise DataError(f"{one_line(path)} claims {rows} rows in {size} bytes")
+    unpacked = sum(group.total_byte_size for group in groups)
+    if unpacked > LARGEST_RATIO * size:
+        raise DataError(f"{one_line(path)} would unpack to {unpacked:,} bytes, over {LARGEST_RATIO} times its size")
 
 
 def _holds_bytes(struct: pa.StructType) -> bool:
@@ -137,7 +152,7 @@ def _read(files: list[_File], positions: NDArray[np.int64]) -> Iterator[tuple[st
 
 
 def _read_file(path: Path, rows: NDArray[np.int64]) -> Iterator[tuple[str, Encoded]]:
-    """Reads only the row groups that hold a wanted row, one at a time, so memory holds one group's bytes."""
+    """Reads only the row groups that hold a wanted row."""
     if len(rows) == 0:
         return
     with _refusing(path):
@@ -152,13 +167,21 @@ def _read_file(path: Path, rows: NDArray[np.int64]) -> Iterator[tuple[str, Encod
             start = end
 
 
-def _group_bytes(path: Path, file: pq.ParquetFile, group: int, rows: NDArray[np.int64]) -> list[bytes | None]:
+def _group_bytes(path: Path, file: pq.ParquetFile, group: int, rows: NDArray[np.int64]) -> Iterator[bytes | None]:
+    """Yields what the wanted rows of a row group hold.
+
+    A few rows at a time: rows that repeat one image take no room in a file, but each its own in memory.
+    """
     if len(rows) == 0:
-        return []
+        return
+    start = 0
     with _refusing(path):
-        column = file.read_row_group(group, columns=["image.bytes"]).column("image")
-        encoded: list[bytes | None] = pc.struct_field(column.take(pa.array(rows)), "bytes").to_pylist()
-    return encoded
+        for batch in file.iter_batches(FEW_ROWS, row_groups=[group], columns=["image.bytes"]):
+            wanted = _between(rows, start, start + len(batch))
+            yield from pc.struct_field(batch.column("image").take(pa.array(wanted)), "bytes").to_pylist()
+            start += len(batch)
+            if start > rows[-1]:
+                break
 
 
 def _between(rows: NDArray[np.int64], start: int, end: int) -> NDArray[np.int64]:

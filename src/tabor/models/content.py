@@ -37,6 +37,10 @@ MOST_PICKLES = 5
 MOST_OPCODES = 200_000
 """Of a pickle that are looked through for names."""
 
+MOST_NAMES = 1000
+LONGEST_NAME = 200
+"""Of what a pickle would call: how many names are gathered, and characters of each string in one."""
+
 MOST_BYTES = 16_000_000
 """Of a record that are looked through for names."""
 
@@ -211,24 +215,27 @@ def _start_of(archive: zipfile.ZipFile, name: str) -> bytes:
 
 
 def _named(stream: IO[bytes]) -> list[str]:
-    found: list[str] = []
+    found: dict[str, None] = {}
     try:
         for _ in range(MOST_PICKLES):
             _follow(stream, found)
     except Exception:  # noqa: BLE001, S110 (a stranger's bytes may break the parser anywhere)
         pass
-    return found
+    return list(found)
 
 
-def _follow(stream: IO[bytes], found: list[str]) -> None:
-    """Goes through one pickle and adds the names in it."""
+def _follow(stream: IO[bytes], found: dict[str, None]) -> None:
+    """Goes through one pickle and adds the names in it, each once."""
     pushed: list[str | None] = []
     memo: dict[int, str | None] = {}
-    for opcode, argument, _ in islice(pickletools.genops(stream), MOST_OPCODES):
+    for opcode, given, _ in islice(pickletools.genops(stream), MOST_OPCODES):
+        argument = given[:LONGEST_NAME] if isinstance(given, str) else given
         if opcode.name in ("GLOBAL", "INST"):
-            found.append(str(argument).replace(" ", "."))
+            found[str(argument).replace(" ", ".")] = None
         elif opcode.name == "STACK_GLOBAL":
-            found.append(".".join(part or "?" for part in pushed[-2:]))
+            found[".".join(part or "?" for part in pushed[-2:])] = None
+        if len(found) >= MOST_NAMES:
+            return
         _remember(opcode.name, argument, pushed, memo)
 
 

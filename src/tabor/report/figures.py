@@ -17,14 +17,15 @@ from torch import Tensor
 
 from tabor.data.images import ImageSet
 from tabor.errors import DataError
-from tabor.files import replacing
+from tabor.files import check_no_link, replacing
 from tabor.result import ScanResult
 from tabor.trigger import Trigger
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-MIN_WIDTH = 192  # screen pixels; below this a 32-pixel trigger is too small to judge
+FIGURES_FOLDER = "figures"
+MIN_WIDTH = 192  # screen pixels of the longer side; below this a 32-pixel trigger is too small to judge
 CHECK = 8  # screen pixels a square of the checkerboard
 GAP = 8  # screen pixels between two pictures shown side by side
 
@@ -108,6 +109,7 @@ def save_pictures(
         TaborError: a class was not scanned, or the folder cannot be written.
     """
     written = []
+    check_no_link(Path(folder) / FIGURES_FOLDER)
     for index in classes:
         trigger = result.trigger(index)
         pictures = {
@@ -118,7 +120,7 @@ def save_pictures(
         if images is not None:
             pictures["stamped"] = stamped_picture(example_image(images, index), trigger)
         for name, picture in pictures.items():
-            path = Path(folder) / "figures" / f"class-{index:d}-{name}.png"
+            path = Path(folder) / FIGURES_FOLDER / f"class-{index:d}-{name}.png"
             with replacing(path) as temporary:
                 temporary.write_bytes(png(picture))
             written.append(path)
@@ -191,7 +193,7 @@ def _colour(values: Tensor) -> Image.Image:
 
 
 def _enlarged(picture: Image.Image) -> Image.Image:
-    scale = math.ceil(MIN_WIDTH / picture.width)
+    scale = math.ceil(MIN_WIDTH / max(picture.size))
     return picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST)
 
 

@@ -16,9 +16,8 @@ from tabor.data.images import ImageSet
 from tabor.errors import one_line
 from tabor.files import write_text
 from tabor.report import figures, words
-from tabor.result import ClassFinding, ScanResult
+from tabor.result import REPORT_FILE, ClassFinding, ScanResult
 
-REPORT_FILE = "report.html"
 SUSPECTS = 3  # classes pictured when none is flagged
 MOST_PICTURED = 12  # a model with a hundred flagged classes shall still open in a browser
 TEXT_LIMIT = 2000  # characters of any one string from a file

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from tabor.data import ImageSet
-from tabor.data.decode import decode
+from tabor.data.decode import check_side, decode
 from tabor.data.folder import SUFFIXES
 from tabor.data.images import balanced_order
 from tabor.errors import DataError, one_line
@@ -57,7 +57,9 @@ def load_examples(folder: Path, per_class: int, crop_size: int, seed: int) -> Im
     for example in examples:
         edge = crop_size or (NAMED_CROP if example.named else None)
         try:
-            pixels.append(_cropped(decode(example.path, example.path.name, None, grey=False), edge, example.path))
+            picture = _cropped(decode(example.path, example.path.name, None, grey=False), edge, example.path)
+            check_side(picture, example.path.name)
+            pixels.append(picture)
             labels.append(example.label)
         except DataError as error:
             unread.append(str(error))
