@@ -115,6 +115,8 @@ def cut_trigger(folder: Path) -> None:
         pytest.param(add_line("[]"), id="a list"),
         pytest.param(add_line('{"class": 7}'), id="half the fields"),
         pytest.param(add_line('{"class": 7, "status": "fine", "steps": 3}'), id="unknown status"),
+        pytest.param(add_line('{"class": 1e999, "status": "converged", "steps": 3}'), id="an endless class"),
+        pytest.param(add_line("[" * 100_000), id="brackets"),
         pytest.param(add_line('{"class": null, "status": "converged", "steps": 3}'), id="no class"),
     ],
 )
@@ -224,42 +226,70 @@ def searched(run: Callable[..., ScanResult], classes: list[int]) -> int:
 
 
 def test_a_scan_goes_on_after_an_interruption(run: Callable[..., ScanResult], tmp_path: Path) -> None:
-    whole = run()
+    whole, folder = run(out=tmp_path / "whole"), tmp_path / "run"
     with pytest.raises(Interrupted):
-        run(out=tmp_path, on_progress=after(4))
-    assert sorted(path.name for path in tmp_path.iterdir()) == [JOURNAL_FILE, PARTIAL_FOLDER]
-    assert len(list((tmp_path / PARTIAL_FOLDER).iterdir())) == 4
-    resumed = run(out=tmp_path)
+        run(out=folder, on_progress=after(4))
+    assert sorted(path.name for path in folder.iterdir()) == [JOURNAL_FILE, PARTIAL_FOLDER]
+    assert len(list((folder / PARTIAL_FOLDER).iterdir())) == 4
+    resumed = run(out=folder)
     assert comparable(resumed) == comparable(whole)
     assert same_triggers(resumed, whole)
     assert passes(whole) - passes(resumed) == searched(run, [0, 1, 2, 3]) > 0
-    assert not (tmp_path / PARTIAL_FOLDER).exists()
-    assert comparable(ScanResult.load(tmp_path)) == comparable(whole)
-    lines = [json.loads(line) for line in (tmp_path / JOURNAL_FILE).read_text().splitlines()]
+    assert not (folder / PARTIAL_FOLDER).exists()
+    assert comparable(ScanResult.load(folder)) == comparable(whole)
+    lines = [json.loads(line) for line in (folder / JOURNAL_FILE).read_text().splitlines()]
     assert [line["class"] for line in lines[1:]] == list(range(9))
 
 
 def test_two_interruptions_with_a_line_cut_off_between(run: Callable[..., ScanResult], tmp_path: Path) -> None:
-    whole = run()
+    whole, folder = run(out=tmp_path / "whole"), tmp_path / "run"
     with pytest.raises(Interrupted):
-        run(out=tmp_path, on_progress=after(4))
-    cut_line(tmp_path)
+        run(out=folder, on_progress=after(4))
+    cut_line(folder)
     with pytest.raises(Interrupted):
-        run(out=tmp_path, on_progress=after(2))  # of those that were left
-    resumed = run(out=tmp_path)
+        run(out=folder, on_progress=after(2))  # of those that were left
+    resumed = run(out=folder)
     assert alike(resumed, whole)
     # The first run left 0, 1 and 2, the second searched 3 and 4 again.
     assert passes(whole) - passes(resumed) == searched(run, [0, 1, 2, 3, 4])
 
 
 def test_a_lost_trigger_costs_its_class_only(run: Callable[..., ScanResult], tmp_path: Path) -> None:
-    whole = run()
+    whole, folder = run(out=tmp_path / "whole"), tmp_path / "run"
     with pytest.raises(Interrupted):
-        run(out=tmp_path, on_progress=after(4))
-    (tmp_path / PARTIAL_FOLDER / "class-1.safetensors").unlink()
-    resumed = run(out=tmp_path)
+        run(out=folder, on_progress=after(4))
+    (folder / PARTIAL_FOLDER / "class-1.safetensors").unlink()
+    resumed = run(out=folder)
     assert alike(resumed, whole)
     assert passes(whole) - passes(resumed) == searched(run, [0, 2, 3])
+
+
+def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / PARTIAL_FOLDER).symlink_to(tmp_path)
+    with pytest.raises(TaborError, match="is a link"):
+        Journal(tmp_path / "run", FINGERPRINT)
+
+
+def test_less_free_memory_is_no_other_scan(run: Callable[..., ScanResult], tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        run(out=tmp_path, on_progress=after(4))
+    first = (tmp_path / JOURNAL_FILE).read_text().splitlines()
+    with pytest.raises(Interrupted):
+        run(out=tmp_path, memory=1e-6, on_progress=after(1))  # an image at a time
+    assert (tmp_path / JOURNAL_FILE).read_text().splitlines()[: len(first)] == first
+
+
+def test_what_another_scan_found_is_gone_before_this_one_ends(
+    run: Callable[..., ScanResult], cell_model: Callable[..., nn.Module], tmp_path: Path
+) -> None:
+    run(out=tmp_path)
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(Interrupted):
+        run(model=cell_model(backdoor=3), out=tmp_path, on_progress=after(2))
+    with pytest.raises(TaborError, match="holds no finished run"):
+        ScanResult.load(tmp_path)
+    assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
 FEW = RestoreSettings(first=2, kept=1, drawn=4, promising=1, unranked=1, spreads=(0.2,), steps=2, first_steps=1)
@@ -337,14 +367,15 @@ def test_patches_that_would_come_out_otherwise_are_not_taken_over(
     if other == "damaged":
         (earlier / JOURNAL_FILE).write_text('{"scan": {"settings": 7}}\n' + patch_line() + "\n")
     changed = {"method": OTHER_WEIGHTS, **options.get(other, {})}
-    alone, beside = run(**changed), run(**changed, out=tmp_path / "run", like=earlier)
+    alone, beside = run(**changed, out=tmp_path / "alone"), run(**changed, out=tmp_path / "run", like=earlier)
     assert comparable(beside) == comparable(alone)
     assert passes(beside) == passes(alone)
 
 
 def header(**changes: Any) -> dict[str, Any]:
     settings = {"tabor": {"restoring": {"grid": 3}}, "precision": "float32"}
-    return {"model": "abc", "images": "xyz", "seed": 0, "version": "1", "settings": settings, **changes}
+    plain = {"model": "abc", "engine": "cpu", "images": "xyz", "seed": 0, "version": "1", "settings": settings}
+    return {**plain, **changes}
 
 
 @pytest.mark.parametrize(
@@ -352,6 +383,7 @@ def header(**changes: Any) -> dict[str, Any]:
     [
         pytest.param({"classes": [1]}, True, id="other classes"),
         pytest.param({"version": "2"}, False, id="another version"),
+        pytest.param({"engine": "cuda"}, False, id="another device"),
         pytest.param({"settings": {"tabor": {"restoring": {"grid": 3}}, "precision": "bfloat16"}}, False, id="rounded"),
         pytest.param({"settings": {"tabor": {"restoring": {"grid": 2}}, "precision": "float32"}}, False, id="coarser"),
         pytest.param({"settings": {"mine": {}, "precision": "float32"}}, False, id="a method that does not say"),
@@ -444,8 +476,8 @@ def test_another_scan_in_the_same_folder_starts_afresh(
         "classes": [1, 2, 3],
     }
     with pytest.raises(Interrupted):
-        run(out=tmp_path, on_progress=after(4))
-    changed, whole = run(out=tmp_path, **{other: options[other]}), run(**{other: options[other]})
+        run(out=tmp_path / "run", on_progress=after(4))
+    changed, whole = (run(out=tmp_path / name, **{other: options[other]}) for name in ("run", "whole"))
     assert comparable(changed) == comparable(whole)
     assert same_triggers(changed, whole)
     assert passes(changed) == passes(whole)
@@ -458,7 +490,7 @@ def test_another_normalisation_is_another_model(loaded: bool, quick: SolverSetti
     write_model(path, network.state_dict(), architecture, {})
     images = ImageSet(torch.rand(12, 1, 12, 12, generator=torch.Generator().manual_seed(0)), torch.arange(12) % 3, ())
 
-    def scan(mean: float, out: Path | None, on_progress: Callable[[Progress], None] | None = None) -> ScanResult:
+    def scan(mean: float, out: Path, on_progress: Callable[[Progress], None] | None = None) -> ScanResult:
         normalised = dataclasses.replace(architecture, mean=(mean,), std=(0.1,))
         model = load_model(path, mean=(mean,), std=(0.1,)) if loaded else prepared(network, normalised)
         one_by_one = dataclasses.replace(quick, steps=4, group_images=1)
@@ -466,7 +498,7 @@ def test_another_normalisation_is_another_model(loaded: bool, quick: SolverSetti
 
     with pytest.raises(Interrupted):
         scan(0.0, tmp_path / "run", after(2))
-    other, whole = scan(0.9, tmp_path / "run"), scan(0.9, None)
+    other, whole = scan(0.9, tmp_path / "run"), scan(0.9, tmp_path / "whole")
     assert passes(other) == passes(whole), "classes searched under the old normalisation were taken over"
     assert comparable(other) == comparable(whole)
 

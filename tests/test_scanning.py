@@ -21,8 +21,9 @@ from tabor.methods.tabor import Tabor
 from tabor.models import Architecture, load_model
 from tabor.models.build import initialise
 from tabor.models.safetensors_file import write_model
-from tabor.result import ClassStatus, ScanResult, Verdict, json_schema
+from tabor.result import ClassStatus, ScanResult, Verdict
 from tabor.schedule import StabilitySettings
+from tabor.schema import json_schema
 from tabor.solver import SolverSettings
 from tabor.trigger import Trigger
 
@@ -294,7 +295,16 @@ def refused(
     [
         pytest.param(FOUR + 1, IMAGES, DataError, "a label 4, but the model knows only the classes 0 to 3", id="label"),
         pytest.param(0 * FOUR + 1, IMAGES, DataError, "all images are of one class", id="one class"),
-        pytest.param(FOUR[:2], IMAGES[:2], DataError, "all images are of class", id="two images"),
+        pytest.param(
+            torch.tensor([0, 0, 0, 1]), IMAGES[:4], DataError, "half of the images to .* is all of one", id="one other"
+        ),
+        pytest.param(
+            FOUR[:2],
+            IMAGES[:2],
+            DataError,
+            "the half of the images to search with is all of one class",
+            id="two images",
+        ),
         pytest.param(
             FOUR[:1], IMAGES[:1], DataError, "one image cannot be split|all images are of one", id="one image"
         ),

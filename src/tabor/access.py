@@ -106,6 +106,11 @@ class Classifier:
         except Exception:  # noqa: BLE001 (a stranger's forward may know one number type only)
             return 0.0
 
+    @property
+    def hastened(self) -> bool:
+        """Whether the search runs on a faster copy of the network."""
+        return self._fast is not self._network
+
     def limit_memory(self, limit: int | None) -> None:
         """Keeps the search within so many bytes of this process, or of the GPU; None: a share of what is free.
 

@@ -80,7 +80,7 @@ def _seek_part(
 ) -> list[Patch]:
     tries, batch = 1 + len(begin), ground.settings.batch_size
     others = {target: ground.not_of(target) for target in set(targets)}
-    count = min(ground.settings.judged, *map(len, others.values()))
+    count = min(ground.settings.judged, ground.fewest_others)
     turns = torch.arange(max(steps * batch, count), device=begin.device)
     places = torch.stack([others[k][turns % len(others[k])] for k in targets])
     aims = torch.tensor(targets, device=begin.device)

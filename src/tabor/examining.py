@@ -74,7 +74,7 @@ class Examined:
         """Returns the whole triggers of the flagged classes, where one works."""
         working = {target: self.suspects[target] for target in flagged if target in self.suspects}
         height, width = self.candidates[0].trigger.mask.shape[1:]
-        return {target: s.patch.trigger(height, width) for target, s in working.items() if s.works}
+        return {target: s.patch.trigger(height, width).to("cpu") for target, s in working.items() if s.works}
 
 
 def examine(

@@ -41,6 +41,7 @@ class Ground:
     Attributes:
         plain: plain colours that windows are tried in, shape (colours, C).
         unit: mean lead of the class that a clean image goes to: the evidence of a real image.
+        fewest_others: images of other classes, of the class with the fewest of them.
     """
 
     def __init__(self, classifier: Classifier, images: ImageSet, settings: RestoreSettings) -> None:
@@ -49,6 +50,7 @@ class Ground:
         self.plain = plain_colours(self.images.shape[1]).to(self.images.device)
         logits = classifier.predict(self.images)
         self.unit = max(float(leads(logits).amax(1).mean()), 1e-6)
+        self.fewest_others = len(self.labels) - int(torch.unique(self.labels, return_counts=True)[1].max())
         self._some = ImageSet(self.images[: settings.cropped], self.labels[: settings.cropped], ())
         self._right = int((logits.argmax(1) == self.labels)[: settings.cropped].sum())
         self._seen: dict[Window, int] = {}

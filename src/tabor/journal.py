@@ -20,11 +20,12 @@ import torch
 from torch import Tensor, nn
 
 import tabor
+from tabor.access import Classifier
 from tabor.data import ImageSet
 from tabor.errors import TaborError, one_line
-from tabor.files import write_text
+from tabor.files import check_no_link, check_plain, write_text
 from tabor.models import LoadedModel
-from tabor.result import ClassStatus
+from tabor.result import REPORT_FILE, RESULT_FILE, TRIGGERS_FILE, ClassStatus
 from tabor.solver import Candidate
 from tabor.suspects import Suspect
 from tabor.trigger import Trigger
@@ -32,15 +33,26 @@ from tabor.trigger import Trigger
 JOURNAL_FILE = "journal.jsonl"
 PARTIAL_FOLDER = "partial"
 
+ANSWERED = 16
+"""Images whose answers tell one model from another."""
+
 
 def fingerprint(
-    model: nn.Module, images: ImageSet, answers: Tensor, targets: Sequence[int], record: dict[str, Any], seed: int
+    model: nn.Module,
+    classifier: Classifier,
+    images: ImageSet,
+    targets: Sequence[int],
+    record: dict[str, Any],
+    seed: int,
 ) -> dict[str, Any]:
     """Everything that the searches depend on.
 
     The weights alone do not make a model: its architecture, its normalisation and plain attributes count too, so its
-    answers to the clean images (logits to three decimals) are part of it.
+    answers to a few clean images (logits to three decimals) are part of it.  One image at a time: the last digits
+    differ between parts of different sizes, which depend on the memory that is free.
     """
+    few = images.images[:ANSWERED].to(classifier.device)
+    answers = torch.cat([classifier.predict(image[None]) for image in few])
     digest = None
     architecture = {"name": type(model).__name__}
     if isinstance(model, LoadedModel):
@@ -48,6 +60,7 @@ def fingerprint(
     weights = digest or _digest(model.state_dict().values())
     return {
         "model": {"weights": weights, "architecture": architecture, "answers": _digest([answers.round(decimals=3)])},
+        "engine": {"device": classifier.device.type, "faster copy": classifier.hastened},
         "images": _digest([images.images, images.labels]),
         "classes": list(targets),
         "settings": record,
@@ -82,11 +95,13 @@ class Journal:
     def __init__(self, folder: Path, fingerprint: Mapping[str, Any], like: Path | None = None) -> None:
         self._path = folder / JOURNAL_FILE
         self._partial = folder / PARTIAL_FOLDER
+        check_no_link(self._partial)
         header = json.dumps({"scan": fingerprint}, sort_keys=True)
         plain = json.loads(header)
         first, entries = _read(self._path)
         if first != plain:
             entries = []
+            _forget(folder)
         self.finished = dict(self._candidates(entries))
         if not self.finished:  # a scan that was whole is made again, and so are its patches
             entries = []
@@ -102,7 +117,7 @@ class Journal:
             try:
                 target, status, steps = int(entry["class"]), ClassStatus(entry["status"]), int(entry["steps"])
                 yield target, Candidate(target, status, Trigger.load(self._trigger_path(target)), steps)
-            except (ValueError, KeyError, TypeError, TaborError):
+            except (ValueError, KeyError, TypeError, OverflowError, TaborError):
                 continue  # no line of a class, or one whose trigger is gone: search that class again
 
     def suspects(self, device: torch.device) -> dict[int, Suspect]:
@@ -147,9 +162,19 @@ class Journal:
         shutil.rmtree(self._partial, ignore_errors=True)
 
 
+def _forget(folder: Path) -> None:
+    """Removes what another scan found: it would be taken for what this one, should it be interrupted, found."""
+    try:
+        for name in (RESULT_FILE, TRIGGERS_FILE, REPORT_FILE):
+            (folder / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise TaborError(f"cannot write {one_line(folder)}: {one_line(error.strerror)}") from None
+
+
 def _read(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Reads the first line and the others, but for one that was cut off by an interruption."""
     try:
+        check_plain(path)
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError):
         return {}, []
@@ -160,7 +185,7 @@ def _read(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
 def _parse(line: str) -> dict[str, Any]:
     try:
         entry = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return entry if isinstance(entry, dict) else {}
 
@@ -188,7 +213,8 @@ def _of_patches(header: Mapping[str, Any]) -> list[Any]:
     (restoring,) = [
         own["restoring"] for own in scan["settings"].values() if isinstance(own, dict) and "restoring" in own
     ]
-    return [restoring, scan["settings"]["precision"], *(scan[key] for key in ("model", "images", "seed", "version"))]
+    others = ("model", "engine", "images", "seed", "version")
+    return [restoring, scan["settings"]["precision"], *(scan[key] for key in others)]
 
 
 def _line(candidate: Candidate) -> str:

@@ -71,7 +71,8 @@ def accuracy_warning(model: nn.Module, images: ImageSet, clean_accuracy: float) 
 @torch.no_grad()
 def _better(model: LoadedModel, images: ImageSet, clean_accuracy: float) -> tuple[str, float] | None:
     """The common preprocessing with which the model is right most often, if that is clearly better."""
-    pictures, labels = images.images[:TRIED_ON], images.labels[:TRIED_ON]
+    some = images.balanced(TRIED_ON, seed=0)
+    pictures, labels = some.images, some.labels
     plain = dataclasses.replace(model.architecture, mean=None, std=None, bgr=False, value_range=(0.0, 1.0))
     found: dict[str, float] = {}
     network = copy.deepcopy(model.network).float().eval().to(pictures.device)  # the caller's stays as it is

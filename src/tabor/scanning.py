@@ -97,7 +97,7 @@ def scan(
     answers = classifier.predict(images.images.to(classifier.device)).cpu()
     clean_accuracy = float((answers.argmax(1) == images.labels.cpu()).float().mean())
     told = _warn(model, images, clean_accuracy) + warnings_about(images, targets, classifier.num_classes)
-    journal = _journal(out, like, lambda: fingerprint(model, images, answers, targets, record, seed))
+    journal = _journal(out, like, lambda: fingerprint(model, classifier, images, targets, record, seed))
     seen = examine(classifier, (search, confirm), targets, chosen, settings, seed, journal, on_progress)
     decision = seen.decide(chosen)
     flagged = tuple(seen.candidates[k].target for k in decision.targets)
@@ -152,7 +152,7 @@ def _reach(model: nn.Module, images: ImageSet, device: str, precision: str, limi
     check_labels(images, classifier.num_classes)
     classifier.limit_memory(limit)
     if precision == "auto":
-        classifier.hasten(images.images[:COMPARED].to(classifier.device))
+        classifier.hasten(images.balanced(COMPARED, seed=0).images.to(classifier.device))
     return classifier
 
 
@@ -162,6 +162,9 @@ def _halves(classifier: Classifier, images: ImageSet, seed: int, limit: int | No
     In this order: they are copies, and what they take is not left for the search.
     """
     search, confirm = (half.to(classifier.device) for half in images.halves(seed))
+    for half, use in ((search, "search"), (confirm, "confirm")):
+        if len(torch.unique(half.labels)) < 2:
+            raise DataError(f"the half of the images to {use} with is all of one class; give more images of others")
     classifier.limit_memory(limit)
     return search, confirm
 

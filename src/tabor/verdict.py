@@ -208,7 +208,7 @@ def decide(
     values = anomaly_indices([float(scores[k] or 0.0) for k in scored], settings.spread_floor, natural)
     for k, value in zip(scored, values, strict=True):
         indices[k] = value
-    threshold = settings.threshold_for(len(scored) + left_out)  # a class left out was looked at all the same
+    threshold = settings.threshold_for(count)  # a class that was left out, or has no trigger, was looked at as well
     patch_threshold = settings.patch_threshold
     small = {
         k: value - threshold for k, value in zip(scored, values, strict=True) if value > threshold and confirmed[k]

@@ -81,7 +81,17 @@ def test_the_draw_depends_on_the_seed_and_not_on_the_global_generator() -> None:
 
 
 def test_a_huge_label_takes_no_memory_of_its_size() -> None:
-    assert balanced_order(torch.tensor([2**62, 0, 2**62]), seed=0)[:2].tolist()[0] == 1
+    assert sorted(balanced_order(torch.tensor([2**62, 0, 2**62]), seed=0).tolist()) == [0, 1, 2]
+
+
+def test_each_seed_deals_the_classes_in_an_order_of_its_own() -> None:
+    """Of more classes than images, others are left out each time."""
+    labels = torch.arange(100)
+    drawn = [set(balanced_order(labels, seed)[:50].tolist()) for seed in range(4)]
+    assert len(set(map(frozenset, drawn))) == 4
+    assert len(set.union(*drawn)) > 80
+    first = {numbered(labels.tolist()).halves(seed)[0].labels[0].item() for seed in range(10)}
+    assert len(first) > 5
 
 
 @given(st.lists(st.integers(0, 6), min_size=2, max_size=40), seeds)

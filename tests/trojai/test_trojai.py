@@ -106,20 +106,17 @@ def late_room(tmp_path: Path) -> Room:
     return Room(tmp_path)
 
 
-def test_an_infected_model_is_more_likely_infected(
-    room: Room, capsys: Capture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # Neural Cleanse's fixed 2 is so near to what a clean model has that bfloat16 decides, where a processor has it.
-    monkeypatch.setattr("tabor.access.best_dtype", lambda _device: torch.float32)
+@pytest.mark.slow
+def test_an_infected_model_is_more_likely_infected(room: Room, capsys: Capture) -> None:
     write_model(room.model, cell_network(2).state_dict(), CELLS, {})
-    baseline: dict[str, object] = {"method": "neural-cleanse"}  # the quicker one
-    assert main(room.words("infer", settings=baseline)) == 1
+    quick: dict[str, object] = {"preset": "fast"}
+    assert main(room.words("infer", settings=quick)) == 1
     infected = room.probability()
     out, err = capsys.readouterr()
     assert out == ""
     assert f"wrote {room.result}: {infected:.2f}, " in err
     write_model(room.model, cell_network(None).state_dict(), CELLS, {})
-    assert main(room.words(settings=baseline)) == 0
+    assert main(room.words(settings=quick)) == 0
     assert room.probability() < 0.5 < infected
 
 

@@ -76,7 +76,8 @@ class ImageSet:
     def balanced(self, limit: int, seed: int) -> ImageSet:
         """Returns at most `limit` images, as evenly over the classes present as their numbers allow.
 
-        The images of each class are shuffled by the seed and dealt in rounds, one a class, until the limit.
+        The images of each class, and the classes, are shuffled by the seed; images are dealt in rounds, one a class,
+        until the limit.
         """
         return self.select(balanced_order(self.labels, seed)[:limit])
 
@@ -110,11 +111,16 @@ def balanced_order(labels: Tensor, seed: int) -> Tensor:
 
 
 def _shuffled_classes(labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-    """Positions of all images, class after class and shuffled within each, and the place within the class."""
-    labels, generator = labels.cpu(), torch.Generator().manual_seed(seed)
+    """Positions of all images, class after class in an order drawn by the seed, and the place within the class.
+
+    Each class is shuffled.  In the order of their numbers, a part of the classes would always be the same ones.
+    """
+    generator = torch.Generator().manual_seed(seed)
     shuffled = torch.randperm(len(labels), generator=generator)
-    by_class = shuffled[torch.argsort(labels[shuffled], stable=True)]
     # Not bincount, whose memory grows with the largest label, which a stranger's file chooses.
-    _, counts = torch.unique_consecutive(labels[by_class], return_counts=True)
+    present, numbers = torch.unique(labels.cpu(), return_inverse=True)
+    places = torch.randperm(len(present), generator=generator)[numbers]
+    by_class = shuffled[torch.argsort(places[shuffled], stable=True)]
+    _, counts = torch.unique_consecutive(places[by_class], return_counts=True)
     starts = torch.cumsum(counts, 0) - counts
     return by_class, torch.arange(len(labels)) - torch.repeat_interleave(starts, counts)
