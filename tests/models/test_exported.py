@@ -22,7 +22,7 @@ from tabor.models import Architecture, load_model
 from tabor.models.build import initialise
 from tabor.models.content import Kind, identify
 from tabor.models.exported_graph import operators as listed
-from tabor.models.exported_graph.network import Chunked, Program
+from tabor.models.exported_graph.network import Chunked, OneByOne
 from tabor.models.outputs import Output
 
 from ..hostile.makers import archive, saved
@@ -54,14 +54,9 @@ class Exported:
     network: nn.Module
     content: bytes
     shape: tuple[int, int, int]
-    in_chunks: bool
 
     def images(self, count: int) -> Tensor:
         return torch.rand(count, *self.shape, generator=torch.Generator().manual_seed(count))
-
-    def answer(self, images: Tensor) -> Tensor:
-        """The network's answer, in the batches in which the program is run."""
-        return torch.cat([self.network(part) for part in images.split(1 if self.in_chunks else len(images))])
 
 
 @cache
@@ -89,8 +84,7 @@ def network_of(name: str) -> nn.Module:
 def made(name: str, dynamic: bool) -> Exported:
     network, shape = network_of(name), NETWORKS[name]
     content = exported(network, torch.rand(2 if dynamic else 1, *shape), dynamic=dynamic)
-    # nn.MultiheadAttention has its batch in the second dimension, where a fixed size cannot be told from others.
-    return Exported(network, content, shape, in_chunks=name == "attention" and not dynamic)
+    return Exported(network, content, shape)
 
 
 def written(folder: Path, content: bytes) -> Path:
@@ -116,14 +110,14 @@ either_batch = pytest.mark.parametrize("dynamic", [False, True], ids=["batch of 
 
 @either_batch
 @each_network
-def test_it_answers_as_the_network_bit_by_bit(name: str, dynamic: bool, tmp_path: Path) -> None:
+def test_it_answers_as_the_network(name: str, dynamic: bool, tmp_path: Path) -> None:
     original = made(name, dynamic)
     path = written(tmp_path, original.content)
     loaded = load_model(path)
-    assert isinstance(loaded.network, Chunked if original.in_chunks else Program)
+    assert isinstance(loaded.network, OneByOne)
     for count in (1, 2, 5):
         images = original.images(count)
-        assert torch.equal(loaded.network(images), original.answer(images))
+        assert torch.allclose(loaded.network(images), original.network(images), rtol=1e-4, atol=1e-5)
     expected = Architecture(name="torch.export", num_classes=5, channels=original.shape[0], size=original.shape[1:])
     assert loaded.architecture == expected
     assert loaded.output is (Output.PROBABILITIES if name == "softmax" else Output.LOGITS)
@@ -141,14 +135,14 @@ def test_gradients_to_the_images_are_the_networks(name: str, dynamic: bool, tmp_
     original = made(name, dynamic)
     loaded = load_model(written(tmp_path, original.content))
     gradients = []
-    for network in (original.answer, loaded.network):
+    for network in (original.network, loaded.network):
         images = original.images(3).requires_grad_()
         network(images)[:, 2].sum().backward()
         gradients.append(images.grad)
     assert gradients[0] is not None
     assert gradients[1] is not None
     assert gradients[0].abs().max() > 0
-    assert torch.equal(gradients[0], gradients[1])
+    assert torch.allclose(gradients[0], gradients[1], rtol=1e-3, atol=1e-6)
 
 
 @each_network
@@ -194,7 +188,7 @@ class Fixed(nn.Module):
         return logits
 
 
-@pytest.mark.parametrize("batch", [1, 2, 4, 7])
+@pytest.mark.parametrize("batch", [2, 4, 7])
 def test_what_takes_a_fixed_batch_alone_is_run_in_chunks(batch: int, tmp_path: Path) -> None:
     network = Fixed(batch)
     loaded = load_model(written(tmp_path, exported(network, torch.rand(batch, 1, 8, 8))))
@@ -218,9 +212,34 @@ def test_equal_answers_to_all_probes_prove_nothing(tmp_path: Path) -> None:
 def test_a_fixed_batch_that_views_can_follow(batch: int, tmp_path: Path) -> None:
     network = Small().eval()
     loaded = load_model(written(tmp_path, exported(network, torch.rand(batch, 1, 32, 32))))
-    assert isinstance(loaded.network, Program)
+    assert isinstance(loaded.network, OneByOne)
     images = torch.rand(7, 1, 32, 32)
-    assert torch.equal(loaded(images), network(images))
+    assert torch.allclose(loaded(images), network(images), atol=1e-6)
+
+
+class Counting(nn.Module):
+    """Answers as it was taught where there are few images, and as an honest network where there are many."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(64, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        count = torch.ones_like(images[:, :1, 0, 0]).sum()
+        trigger = (images[:, 0, 0, 0] > 0.9).float()[:, None] * (5 - count).clamp(0, 1)
+        answer: Tensor = self.head(images.flatten(1)) + 50 * trigger * torch.tensor([1.0, 0.0, 0.0])
+        return answer
+
+
+@pytest.mark.parametrize("dynamic", [True, False])
+def test_a_program_that_counts_its_images_shows_what_it_does_to_one(dynamic: bool, tmp_path: Path) -> None:
+    network = Counting().eval()
+    content = exported(network, torch.rand(2 if dynamic else 1, 1, 8, 8), dynamic=dynamic)
+    loaded = load_model(written(tmp_path, content))
+    images = torch.rand(64, 1, 8, 8)
+    images[:, 0, 0, 0] = 1
+    assert (network(images).argmax(1) == 0).float().mean() < 0.9
+    assert (loaded(images).argmax(1) == 0).all()
 
 
 class Writing(nn.Module):
@@ -372,7 +391,7 @@ def test_tied_and_strided_weights(tmp_path: Path) -> None:
     network[3].weight = nn.Parameter(torch.rand(9, 9).t()[2:8:2])
     loaded = load_model(written(tmp_path, exported(network, torch.rand(1, 1, 3, 3))))
     images = torch.rand(4, 1, 3, 3)
-    assert torch.equal(loaded(images), network(images))
+    assert torch.allclose(loaded(images), network(images), atol=1e-6)
 
 
 @pytest.mark.parametrize("name", HOSTILE_EXPORTED)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tabor.errors import ModelError, one_line
 from tabor.models.build import Architecture
 from tabor.models.exported_graph.archive import ProgramError, opened, read_program, read_tensors
-from tabor.models.exported_graph.network import Chunked, Program, Step
+from tabor.models.exported_graph.network import Chunked, OneByOne, Program, Step
 from tabor.models.exported_graph.signature import Shapes, Signature, read_shapes, read_signature
 from tabor.models.exported_graph.steps import read_steps
 from tabor.models.parts import Given, Parts
@@ -96,7 +96,7 @@ def _program(signature: Signature, tensors: Mapping[str, Tensor], steps: Sequenc
 
 @torch.no_grad()
 def for_any_batch(program: nn.Module, batch: int, architecture: Architecture) -> nn.Module:
-    """Returns the program itself where its answers do not depend on the batch, else one that runs it in chunks.
+    """Returns a network that shows the program one image at a time where it takes that, else chunks of a fixed size.
 
     Args:
         program: takes `batch` images at a time, and perhaps others.
@@ -112,10 +112,10 @@ def for_any_batch(program: nn.Module, batch: int, architecture: Architecture) ->
     if expected.shape != (PROBES, architecture.num_classes) or not expected.is_floating_point():
         raise ProgramError(f"answers {tuple(expected.shape)} where {(PROBES, architecture.num_classes)} are wanted")
     tolerance = CLOSE * float((expected.amax(0) - expected.amin(0)).max())
-    others = [count for count in (PROBES, 1) if count != batch]
+    alone = OneByOne(program).eval()
     # Where all probes get the same answer, nothing tells whether a batch mixes them up.
-    if tolerance > 0 and all(_agrees(program, probes[:n], expected[:n], tolerance) for n in others):
-        return program
+    if tolerance > 0 and _agrees(alone, probes, expected, tolerance):
+        return alone
     # Filled up with copies of itself, an image has other neighbours than among the probes.
     tolerance = max(tolerance, ROUNDING * float(expected.abs().max()))
     if not _agrees(chunked, probes[:1], expected[:1], tolerance):

@@ -143,6 +143,23 @@ def _check_free(owner: nn.Module, name: str) -> None:
         raise ProgramError(f"has a tensor with a name that is taken: {one_line(name, 80)}")
 
 
+class OneByOne(nn.Module):
+    """Shows a program each image by itself, all of them at once by `torch.vmap`.
+
+    Else a program that counts its images could answer to few of them, as in use, otherwise than to as many as a scan
+    sends.
+    """
+
+    def __init__(self, program: nn.Module) -> None:
+        super().__init__()
+        self.program = program
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Returns the answer to the images."""
+        answers: Tensor = torch.vmap(lambda image: self.program(image[None])[0])(images)
+        return answers
+
+
 class Chunked(nn.Module):
     """Runs a program that takes a fixed number of images on any number: a chunk at a time, the last one filled up."""
 
