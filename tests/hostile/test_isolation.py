@@ -98,6 +98,21 @@ def test_safetensors_files_need_none(tmp_path: Path, child: Child) -> None:
     assert not (tmp_path / "started").exists()
 
 
+@pytest.mark.slow
+def test_a_folder_whose_network_takes_for_ever_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pixel a patch: few weights, and as many comparisons as pairs of pixels."""
+    transformers = pytest.importorskip("transformers")
+    sizes = {"hidden_size": 2, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 2}
+    config = transformers.ViTConfig(image_size=512, patch_size=1, num_labels=2, **sizes)
+    transformers.ViTForImageClassification(config).save_pretrained(tmp_path)
+    said = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "size": {"height": 512, "width": 512}}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(said))
+    limits = Limits(memory=2**30, seconds=8)
+    monkeypatch.setattr("tabor.models.load.Limits.of", lambda *_, **__: limits)
+    with pytest.raises(ModelError, match=r"is not opened: (to read it took more than 8 s|its reader crashed)"):
+        load_model(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("script", "told"),
     [

@@ -10,6 +10,7 @@ from torch import nn
 
 from tabor.errors import ModelError
 from tabor.models.build import Architecture, build, initialise
+from tabor.models.skeleton import without_memory
 
 
 @pytest.mark.parametrize(
@@ -132,3 +133,20 @@ def test_initialise_is_seeded_and_leaves_the_global_generator(name: str) -> None
 def test_one_number_stands_for_every_channel() -> None:
     architecture = Architecture(name="tabor:gtsrb6", num_classes=4, mean=(0.4,), std=(0.2,))
     assert (architecture.mean, architecture.std) == ((0.4,) * 3, (0.2,) * 3)
+
+
+def test_constructors_that_compute_make_no_weights() -> None:
+    network = build(Architecture(name="torchvision:regnet_y_400mf", num_classes=3))
+    with without_memory(computing=True):
+        skeleton = build(Architecture(name="torchvision:regnet_y_400mf", num_classes=2**40))
+    assert {weight.device.type for weight in skeleton.parameters()} == {"meta"}
+    shapes = [{name: tuple(w.shape) for name, w in n.state_dict().items()} for n in (network, skeleton)]
+    last = {"fc.weight": (2**40, 440), "fc.bias": (2**40,)}
+    assert shapes[1] == shapes[0] | last
+
+
+def test_images_of_many_channels_or_of_many_pixels_but_not_of_both() -> None:
+    for channels, size in ((1024, (64, 64)), (4, (1024, 1024))):
+        assert Architecture(name="tabor:gtsrb6", num_classes=3, channels=channels, size=size).channels == channels
+    with pytest.raises(ModelError, match="4,194,304 values"):
+        Architecture(name="tabor:gtsrb6", num_classes=3, channels=1024, size=(64, 65))

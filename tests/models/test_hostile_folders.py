@@ -182,7 +182,7 @@ HOSTILE: dict[str, tuple[Change, str]] = {
     "rescaled beyond float": (pixels(rescale_factor=HUGE), "no positive number"),
     "size as text": (pixels(size="big"), "size that makes no sense"),
     "size with half a pixel": (pixels(size=[1.5, 2]), "size that makes no sense"),
-    "size beyond memory": (pixels(size={"shortest_edge": 10**8}), "pixels a side make no sense"),
+    "size beyond memory": (pixels(size={"shortest_edge": 10**8}), "values, make no sense"),
     "size of nothing": (pixels(size={"longest_edge": 32}), "size that makes no sense"),
     "negative size": (pixels(size=-1), "at least one channel and one pixel"),
     "missing weights": (

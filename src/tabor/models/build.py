@@ -16,6 +16,9 @@ from tabor.models.architectures import ARCHITECTURES
 LARGEST_IMAGE = 1024
 """Channels, and pixels a side, beyond which an architecture makes no sense."""
 
+LARGEST_VALUES = 4 * LARGEST_IMAGE**2
+"""Of an image: red, green, blue and a fourth channel at that size, or many channels of a smaller one."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
@@ -73,8 +76,11 @@ class Architecture:
             raise ModelError(f"a classifier has at least 2 classes, got num_classes {self.num_classes}")
         if min(counts) < 1:
             raise ModelError(f"images need at least one channel and one pixel, got {counts[1:]}")
-        if max(counts[1:]) > LARGEST_IMAGE:
-            raise ModelError(f"images of more than {LARGEST_IMAGE} channels or pixels a side make no sense")
+        if max(counts[1:]) > LARGEST_IMAGE or math.prod(counts[1:]) > LARGEST_VALUES:
+            raise ModelError(
+                f"images of more than {LARGEST_IMAGE} channels or pixels a side, or of more than {LARGEST_VALUES:,} "
+                f"values, make no sense"
+            )
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

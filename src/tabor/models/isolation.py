@@ -1,7 +1,8 @@
 """The rehearsal: a stranger's file is first read in a process of its own, with limits, before it is read in this one.
 
 Some formats have a parser of their own, which a file can make hang (`set(bytearray(2**40))` in a pickle of 40 bytes),
-take all memory (a tuple of as many numbers), or crash (a key that is a tuple in a tuple in a tuple …).  The child
+take all memory (a tuple of as many numbers), or crash (a key that is a tuple in a tuple in a tuple …).  The settings
+of a Hugging Face folder can ask for a network that takes hours to answer, though its weights are few.  The child
 process calls the very same reader; only when that went well does this process read the file, which must not have
 changed in between.
 
@@ -56,10 +57,16 @@ class Limits:
     seconds: int
 
     @classmethod
-    def of(cls, size: int) -> Limits:
-        """Returns what an honest file of that many bytes stays far below; one with holes in it may be of any size."""
+    def of(cls, size: int, described: bool = False) -> Limits:
+        """Returns what an honest file stays far below.
+
+        Args:
+            size: in bytes; that of a file with holes in it may be anything.
+            described: whether its network is transformers' or timm's by settings, so that the libraries are imported.
+        """
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-        return cls(memory=min(2**30 + 8 * size, max(memory, 2**30)), seconds=min(20 + size // 10_000_000, 600))
+        begin = 60 if described else 20
+        return cls(memory=min(2**30 + 8 * size, max(memory, 2**30)), seconds=min(begin + size // 10_000_000, 600))
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from tabor.models.build import import_family
 from tabor.models.checkpoint import NeedsCodeError, read_checkpoint, refusal
 from tabor.models.content import Kind, identify
 from tabor.models.exported import read_exported
-from tabor.models.folder import fingerprint
+from tabor.models.folder import fingerprint, weight_files
 from tabor.models.hub import HUB, located
 from tabor.models.huggingface import fill_any, is_hub, read_folder
 from tabor.models.isolation import Limits, check_unchanged, rehearsed, state_of
@@ -117,8 +117,10 @@ def load_model(
         trust=Trust(torchscript=allow_torchscript, code=trust_code, tell=on_code or nobody, scratch=scratch),
     )
     kind, before = _readable(path), state_of(path)
-    rehearsing = isolate and kind in REHEARSED and not trust_code
-    with rehearsed(path, given, Limits.of(_size(path, kind))) if rehearsing else nullcontext():
+    described = kind is Kind.HUGGINGFACE
+    rehearsing = isolate and kind in REHEARSED and not trust_code and not (described and is_hub(arch))
+    limits = Limits.of(_size(path, kind), described) if rehearsing else None
+    with nullcontext() if limits is None else rehearsed(path, given, limits):
         _import_libraries(kind, given)  # while the child reads
     check_unchanged(path, before)
     parts = READERS[kind](path, replace(given, rehearsed=rehearsing))
@@ -197,12 +199,14 @@ CHECKPOINTS = (Kind.CHECKPOINT, Kind.OLD_CHECKPOINT)
 SELF_DESCRIBING = (Kind.SAFETENSORS, Kind.HUGGINGFACE, Kind.EXPORTED, Kind.ONNX)
 """Kinds that say which images the network takes, if anything does."""
 
-REHEARSED = (*CHECKPOINTS, Kind.EXPORTED, Kind.ONNX)
-"""Kinds with a parser of their own.  Of safetensors and JSON every bound is checked; code is trusted or refused."""
+REHEARSED = (*CHECKPOINTS, Kind.EXPORTED, Kind.ONNX, Kind.HUGGINGFACE)
+"""Kinds with a parser of their own, or with settings of which only trying tells what they make a network take.  Of
+safetensors files every bound is checked; code is trusted or refused."""
 
 
 def _size(path: Path, kind: Kind) -> int:
-    return path.stat().st_size + (size_beside(path) if kind is Kind.ONNX else 0)
+    files = weight_files(path) if kind is Kind.HUGGINGFACE else [path]
+    return sum(file.stat().st_size for file in files) + (size_beside(path) if kind is Kind.ONNX else 0)
 
 
 def _readable(path: Path) -> Kind:

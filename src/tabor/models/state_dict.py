@@ -14,7 +14,6 @@ from tabor.models.build import Architecture, build
 from tabor.models.parts import Given, Parts
 from tabor.models.safetensors_file import recorded_architecture
 from tabor.models.skeleton import without_memory
-from tabor.models.untrusted_json import LARGEST_NUMBER
 
 PROBE_CLASSES = 1009
 """A class count that no layer width of a real network equals, to see which dimensions depend on it."""
@@ -92,10 +91,9 @@ def _skeleton(architecture: Architecture, builder: Builder) -> Mapping[str, Tens
         try:
             with without_memory():
                 network = builder(architecture)
-        except NotImplementedError:  # its constructor computes with tensors, as that of torchvision's RegNets does
-            if architecture.num_classes > LARGEST_NUMBER:
-                raise
-            network = builder(architecture)
+        except NotImplementedError:  # its constructor computes with tensors
+            with without_memory(computing=True):
+                network = builder(architecture)
     except (RuntimeError, OverflowError, TypeError) as error:
         raise ModelError(f"{one_line(architecture.name)} cannot be built so: {one_line(error, 120)}") from None
     state: Mapping[str, Tensor] = network.state_dict()
