@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -79,7 +79,7 @@ def test_records_that_lie_are_refused(name: str, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", BOMBS)
 def test_bombs_go_off_elsewhere(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Limits, "of", lambda size: Limits(memory=GIBIBYTE, seconds=10))
+    monkeypatch.setattr(Limits, "of", lambda *_: Limits(memory=GIBIBYTE, seconds=10))
     path, dead, reason = made(tmp_path, BOMBS, name)
     with pytest.raises(ModelError, match=f"{reason}|more than 10 s") as caught:
         load_model(path, arch=TINY.name, channels=1, size=TINY.size)
@@ -167,8 +167,8 @@ def test_a_file_that_grows(content: bytes, tmp_path: Path, monkeypatch: pytest.M
     path = tmp_path / "tiny.pt"
     path.write_bytes(content)
 
-    def digest(grown: Path) -> str:
-        with grown.open("ab") as file:
+    def digest(grown: Sequence[Path]) -> str:
+        with grown[0].open("ab") as file:
             file.write(b"more")
         return "0" * 64
 

@@ -22,7 +22,7 @@ from tabor.cli import main
 from tabor.errors import ModelError
 from tabor.models import load_model
 from tabor.models.isolation import Limits, may_fork, rehearsed
-from tabor.models.onnx_graph.external import size_beside
+from tabor.models.onnx_graph.external import files_beside
 from tabor.models.parts import Given
 
 from .makers import TINY, Canary, saved, weights
@@ -324,7 +324,7 @@ def test_external_data_counts(tmp_path: Path) -> None:
     for name, size in {"weights.bin": 3_000_000, "small.bin": 3_000, "other.bin": 4_000_000}.items():
         (tmp_path / name).write_bytes(bytes(size))
     path.write_bytes(b"\x08\x07 weights.bin small.bin model.onnx")
-    assert size_beside(path) == 3_000_000
+    assert [other.name for other in files_beside(path)] == ["small.bin", "weights.bin"]
 
 
 LIMITED = """

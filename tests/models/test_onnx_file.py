@@ -342,7 +342,12 @@ def test_external_data_beside_the_model(tmp_path: Path) -> None:
     settings: Any = {"save_as_external_data": True, "size_threshold": 0, "location": "sub/weights.bin"}
     onnx.save_model(classifier(), tmp_path / "apart.onnx", **settings)
     assert (tmp_path / "sub" / "weights.bin").stat().st_size >= 4 * CLASSES * 4
-    assert torch.equal(load_model(tmp_path / "apart.onnx")(_images()), plain(_images()))
+    apart = load_model(tmp_path / "apart.onnx")
+    assert torch.equal(apart(_images()), plain(_images()))
+    weights = tmp_path / "sub" / "weights.bin"
+    weights.write_bytes(weights.read_bytes()[:-4] + bytes([0, 0, 128, 63]))
+    other = load_model(tmp_path / "apart.onnx")
+    assert other.sha256 != apart.sha256, "one model file with other weights beside it is another model"
 
 
 def test_the_judge_sees_wrong_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from torch import Tensor
@@ -92,8 +93,7 @@ def folder_weights(folder: Path) -> dict[str, Tensor]:
     return weights
 
 
-def fingerprint(path: Path) -> str:
-    """Returns the hexadecimal SHA-256 of a model file, or of a folder's weights: of its shards' digests, if several."""
-    files = weight_files(path) if path.is_dir() else [path]
+def fingerprint(files: Sequence[Path]) -> str:
+    """Returns the hexadecimal SHA-256 of the file that holds a model's weights: of the files' digests, if several."""
     digests = [sha256(file) for file in files]
     return digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()

@@ -29,7 +29,7 @@ import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -197,11 +197,12 @@ def state_of(path: Path) -> tuple[int, ...]:
     return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 
-def check_unchanged(path: Path, before: tuple[int, ...]) -> None:
-    """Makes sure that a file is the one that it was.
+def check_unchanged(paths: Sequence[Path], before: Sequence[tuple[int, ...]]) -> None:
+    """Makes sure that files are those that they were.
 
     Raises:
-        ModelError: it is not.
+        ModelError: one is not.
     """
-    if state_of(path) != before:
-        raise ModelError(f"{one_line(path)} changed while it was read")
+    for path, state in zip(paths, before, strict=True):
+        if state_of(path) != state:
+            raise ModelError(f"{one_line(path)} changed while it was read")

@@ -20,7 +20,7 @@ from tabor.models.hub import HUB, located
 from tabor.models.huggingface import fill_any, is_hub, read_folder
 from tabor.models.isolation import Limits, check_unchanged, rehearsed, state_of
 from tabor.models.onnx_file import import_onnx, read_onnx
-from tabor.models.onnx_graph.external import size_beside
+from tabor.models.onnx_graph.external import files_beside
 from tabor.models.outputs import as_logits, recognise
 from tabor.models.own_code import fill_own, is_own_code
 from tabor.models.parts import Given, Parts, Trust, nobody
@@ -38,7 +38,8 @@ class LoadedModel(nn.Module):
         network: the part that holds the file's weights, without preprocessing.
         output: what the network returns by itself.
         source: the file's name, or "hub:USER/NAME@COMMIT".
-        sha256: of the file's bytes; of a folder's, those of its weights; None once its weights have been changed.
+        sha256: of the file's bytes; of a folder's, and of an ONNX model that keeps weights beside it, those of all that
+            hold weights; None once its weights have been changed.
         record: what the file says about itself (clean accuracy, true triggers); never trusted for a verdict.
     """
 
@@ -116,16 +117,18 @@ def load_model(
         value_range=value_range,
         trust=Trust(torchscript=allow_torchscript, code=trust_code, tell=on_code or nobody, scratch=scratch),
     )
-    kind, before = _readable(path), state_of(path)
+    kind = _readable(path)
+    files = _files(path, kind)
+    before = [state_of(file) for file in (path, *files)]
     described = kind is Kind.HUGGINGFACE
     rehearsing = isolate and kind in REHEARSED and not trust_code and not (described and is_hub(arch))
-    limits = Limits.of(_size(path, kind), described) if rehearsing else None
+    limits = Limits.of(sum(file.stat().st_size for file in files), described) if rehearsing else None
     with nullcontext() if limits is None else rehearsed(path, given, limits):
         _import_libraries(kind, given)  # while the child reads
-    check_unchanged(path, before)
+    check_unchanged((path, *files), before)
     parts = READERS[kind](path, replace(given, rehearsed=rehearsing))
-    digest = fingerprint(path)
-    check_unchanged(path, before)
+    digest = fingerprint(files)
+    check_unchanged((path, *files), before)
     return LoadedModel(parts, source, digest)
 
 
@@ -204,9 +207,11 @@ REHEARSED = (*CHECKPOINTS, Kind.EXPORTED, Kind.ONNX, Kind.HUGGINGFACE)
 safetensors files every bound is checked; code is trusted or refused."""
 
 
-def _size(path: Path, kind: Kind) -> int:
-    files = weight_files(path) if kind is Kind.HUGGINGFACE else [path]
-    return sum(file.stat().st_size for file in files) + (size_beside(path) if kind is Kind.ONNX else 0)
+def _files(path: Path, kind: Kind) -> list[Path]:
+    """The files that hold a model's weights."""
+    if kind is Kind.HUGGINGFACE:
+        return weight_files(path)
+    return [path, *files_beside(path)] if kind is Kind.ONNX else [path]
 
 
 def _readable(path: Path) -> Kind:

@@ -9,9 +9,6 @@ from typing import Any
 
 from tabor.errors import ModelError, one_line
 
-LARGE = 1_000_000
-"""Bytes; smaller files matter to no limit."""
-
 MOST_BYTES = 16_000_000
 """Of a model that are looked through for names; where its weights are elsewhere it is small."""
 
@@ -43,13 +40,14 @@ def read_external(folder: Path, entries: dict[str, str], size: int) -> bytes:
     return data
 
 
-def size_beside(path: Path) -> int:
-    """Returns the bytes of the large files beside a model whose names occur in it, which it may keep weights in."""
+def files_beside(path: Path) -> list[Path]:
+    """Returns the files beside a model, or in a folder there, that it names, as it may keep weights in them."""
     with path.open("rb") as file:
         content = file.read(MOST_BYTES)
-    beside = (other for other in path.parent.iterdir() if other != path and other.is_file())
-    large = ((other.name, other.stat().st_size) for other in beside)
-    return sum(size for name, size in large if size > LARGE and os.fsencode(name) in content)
+    folder = path.parent
+    beside = (other for other in sorted([*folder.glob("*"), *folder.glob("*/*")]) if other != path)
+    named = (other for other in beside if os.fsencode(other.relative_to(folder).as_posix()) in content)
+    return [other for other in named if other.is_file()]
 
 
 def _check_place(folder: Path, location: str) -> None:
