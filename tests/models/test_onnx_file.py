@@ -345,7 +345,7 @@ def test_external_data_beside_the_model(tmp_path: Path) -> None:
     apart = load_model(tmp_path / "apart.onnx")
     assert torch.equal(apart(_images()), plain(_images()))
     weights = tmp_path / "sub" / "weights.bin"
-    weights.write_bytes(weights.read_bytes()[:-4] + bytes([0, 0, 128, 63]))
+    weights.write_bytes(bytes([0, 0, 128, 63]) + weights.read_bytes()[4:])
     other = load_model(tmp_path / "apart.onnx")
     assert other.sha256 != apart.sha256, "one model file with other weights beside it is another model"
 
