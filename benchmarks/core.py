@@ -53,7 +53,8 @@ def make_models(args: argparse.Namespace, seed: int) -> dict[str, Path]:
     """Trains and infects one pair of models; returns their files."""
     kind = args.arch.replace(":", "-")
     clean = args.work / f"{kind}-clean-{seed}.safetensors"
-    infected = args.work / f"{kind}-infected-{seed}.safetensors"
+    planted = f"{Path(args.trigger).stem}-{args.trigger_size}-{args.position}-{args.target}"
+    infected = args.work / f"{kind}-infected-{planted}-{seed}.safetensors"
     common = ["--data", args.data, "--seed", str(seed)]
     if not clean.exists():
         epochs = ["--epochs", args.epochs] if args.epochs else []
@@ -67,7 +68,7 @@ def make_models(args: argparse.Namespace, seed: int) -> dict[str, Path]:
 
 def scan_model(args: argparse.Namespace, path: Path, seed: int, method: str) -> dict[str, Any]:
     """Scans one model; returns the row for the table."""
-    out = args.work / "runs" / f"{path.stem}-{method}-{args.preset}-{seed}"
+    out = args.work / "runs" / f"{path.stem}-{method}-{args.preset}-{args.images}-{seed}"
     if not (out / "result.json").exists():
         options = ["--images", args.images, "--seed", str(seed), "--preset", args.preset, "--method", method]
         run(["scan", str(path), "--data", args.data, "--out", str(out), *options], {0, 1, 3})

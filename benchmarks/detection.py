@@ -56,7 +56,7 @@ def arguments() -> argparse.Namespace:
 
 def run_folder(args: argparse.Namespace, entry: ZooEntry, seed: int) -> Path:
     """Where the scan of one model goes."""
-    folder: Path = args.work / f"{entry.name}-{args.method}-{args.preset or 'default'}-{seed}"
+    folder: Path = args.work / f"{entry.name}-{args.method}-{args.preset or 'default'}-{args.images}-{seed}"
     return folder
 
 
@@ -79,7 +79,7 @@ def row(args: argparse.Namespace, entry: ZooEntry, seed: int) -> dict[str, Any]:
     """Compares one scan with what is known about the model."""
     result = ScanResult.load(run_folder(args, entry, seed))
     planted = true_backdoors(read_record(entry.path))
-    found = [fidelity(result.trigger(b.target).binarise().mask, b.trigger.mask) for b in planted]
+    found = [fidelity(result.trigger(b.target).mask, b.trigger.mask) for b in planted]
     indices = {f.index: f.anomaly_index for f in result.classes}
     patches = {f.index: f.patch.anomaly_index if f.patch else None for f in result.classes}
     others = [value for index, value in indices.items() if index not in entry.targets and value is not None]

@@ -48,14 +48,14 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--preset", help="of the scans; default: the command's own")
     parser.add_argument("--scan-seed", type=int, default=0)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of the patching")
-    parser.add_argument("--images", type=int, default=512)
+    parser.add_argument("--images", type=int, default=512, help="of the scans and of the patching")
     parser.add_argument("--json", type=Path)
     return parser.parse_args()
 
 
 def run_folder(args: argparse.Namespace, entry: ZooEntry) -> Path:
     """Where detection.py left the scan of one model."""
-    folder: Path = args.work / f"{entry.name}-{args.method}-{args.preset or 'default'}-{args.scan_seed}"
+    folder: Path = args.work / f"{entry.name}-{args.method}-{args.preset or 'default'}-{args.images}-{args.scan_seed}"
     return folder
 
 

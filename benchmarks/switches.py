@@ -96,7 +96,7 @@ def arguments() -> argparse.Namespace:
 
 def scanned(path: Path, name: str, args: argparse.Namespace) -> ScanResult:
     """Returns a model's scan, from the work folder where it is there already."""
-    out, switch = args.work / f"{path.stem}-{name}", SWITCHES[name]
+    out, switch = args.work / f"{path.stem}-{name}-{args.images}", SWITCHES[name]
     if (out / "result.json").exists():
         return ScanResult.load(out)
     images = load_images(args.data, limit=args.images, seed=0)
@@ -138,7 +138,7 @@ def row(path: Path, name: str, results: dict[str, ScanResult]) -> dict[str, Any]
         "highest_other_mask_index": _largest(masks, masks.keys() - targets),
         "patch_index": _largest(patches, targets),
         "highest_other_patch_index": _largest(patches, patches.keys() - targets),
-        "f1": [fidelity(result.trigger(b.target).binarise().mask, b.trigger.mask).f1 for b in planted],
+        "f1": [fidelity(result.trigger(b.target).mask, b.trigger.mask).f1 for b in planted],
         "jaccard": [] if against is None else [overlap(result, against, target) for target in sorted(targets)],
     }
 

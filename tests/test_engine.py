@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 
 import psutil
@@ -13,7 +15,7 @@ from timm.layers.norm_act import BatchNormAct2d
 from torch import Tensor, nn
 
 from tabor.access import Classifier
-from tabor.engine import WORKSPACE, best_dtype, bytes_per_image, folded, in_parts, room
+from tabor.engine import WORKSPACE, best_dtype, bytes_per_image, folded, in_parts, left_to_the_container, room
 from tabor.methods.tabor import Tabor
 from tabor.solver import SolverSettings, solve
 
@@ -229,3 +231,25 @@ def test_a_limit_that_leaves_nothing_still_runs() -> None:
     assert reached.predict(IMAGES).shape == (6, 4)
     reached.limit_memory(None)
     assert reached.images_at_once > 100
+
+
+@pytest.mark.parametrize(
+    ("limit", "left"),
+    [
+        pytest.param("8000", 8000 - 5000 + 1500, id="cached files are given back"),
+        pytest.param("1000", 0, id="more than it may"),
+        pytest.param("max", sys.maxsize, id="no limit"),
+        pytest.param(None, sys.maxsize, id="no container"),
+    ],
+)
+def test_a_containers_limit_counts(limit: str | None, left: int, tmp_path: Path) -> None:
+    if limit is not None:
+        (tmp_path / "memory.max").write_text(f"{limit}\n")
+        (tmp_path / "memory.current").write_text("5000\n")
+        (tmp_path / "memory.stat").write_text("anon 3500\nactive_file 500\ninactive_file 1000\n")
+    assert left_to_the_container(tmp_path) == left
+
+
+def test_what_is_free_is_no_more_than_the_container_has_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tabor.engine.left_to_the_container", lambda: 2**20)
+    assert room(torch.device("cpu"), None) == 2**20 // 2 // WORKSPACE

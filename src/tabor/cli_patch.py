@@ -13,7 +13,7 @@ from rich.text import Text
 from tabor import options
 from tabor.cli_loading import ModelOptions
 from tabor.console import log, show, show_json
-from tabor.errors import TaborError, one_line
+from tabor.errors import SettingError, TaborError, one_line
 from tabor.options import ExitCode
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ def patch(
     The network must be one of tabor's, timm's or torchvision's, which a file can name.
     """
     from tabor.data import load_images
+    from tabor.presets import choose
     from tabor.repair.patched_file import check_can_write, check_has_name, write_patched
     from tabor.repair.patching import patch as patch_model
     from tabor.repair.rounds import Repair, patch_and_rescan
@@ -68,6 +69,10 @@ def patch(
 
     check_has_name(arch)
     results = [ScanResult.load(folder) for folder in run]
+    if preset is not None and not rescan:
+        raise SettingError("--preset is that of the scan after the patching; give --rescan as well")
+    if rescan:  # what cannot be scanned so is told before the patching
+        choose(results[0].method, preset or results[0].preset, images)
     channels, height, width = _image_shape(results)
     size = options.Pixels(height, width)
     how = ModelOptions(

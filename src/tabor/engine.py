@@ -6,6 +6,8 @@ Nothing here decides what a trigger does: that is measured on the network as it 
 from __future__ import annotations
 
 import copy
+import sys
+from pathlib import Path
 
 import psutil
 import torch
@@ -20,6 +22,8 @@ FOLDING_ERROR = 1e-3
 
 NORMALISATIONS = ("BatchNorm2d", "BatchNormAct2d")
 """Classes by name: the second is timm's, which takes a second to import and adds a dropout and an activation."""
+
+CONTAINER = Path("/sys/fs/cgroup")
 
 WORKSPACE = 2.0
 """Memory of a step as a multiple of what it keeps for the way back: gradients, and the operations' own buffers."""
@@ -138,6 +142,21 @@ def _kept(network: nn.Module, images: Tensor) -> int:
     return sum(kept.values())
 
 
+def left_to_the_container(group: Path = CONTAINER) -> int:
+    """Returns how many bytes Linux lets this container (of Docker, Slurm, …) still take; no bound where it sets none.
+
+    Args:
+        group: folder of the control group, of version 2.
+    """
+    try:
+        most, taken = int((group / "memory.max").read_text()), int((group / "memory.current").read_text())
+        lines = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        cached = int(lines["active_file"]) + int(lines["inactive_file"])  # given back when it is needed
+    except (OSError, ValueError, LookupError):  # there is none, or its limit is the word "max"
+        return sys.maxsize
+    return max(0, most - taken + cached)
+
+
 def room(device: torch.device, limit: int | None) -> int:
     """Returns how many bytes the passes of a search may keep.
 
@@ -149,7 +168,8 @@ def room(device: torch.device, limit: int | None) -> int:
         taken = torch.cuda.memory_allocated(device)
         free = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - taken
     else:
-        taken, free = psutil.Process().memory_info().rss, psutil.virtual_memory().available
+        taken = psutil.Process().memory_info().rss
+        free = min(psutil.virtual_memory().available, left_to_the_container())
     left = free / 2 if limit is None else limit - taken
     return max(0, int(left / WORKSPACE))
 

@@ -226,3 +226,19 @@ def test_train_infect_scan_patch(tmp_path: Path, capsys: Capture) -> None:
     assert outcome["planted"][0]["attack_success"]["before"] > 0.9
     assert outcome["planted"][0]["attack_success"]["after"] < 0.2  # 0.09 on one machine, less on another
     assert outcome["clean_accuracy"]["after"] >= outcome["clean_accuracy"]["before"] - 0.02
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        pytest.param(["--preset", "fast"], "give --rescan as well", id="a preset of no scan"),
+        pytest.param(["--preset", "quick", "--rescan"], "unknown preset quick", id="no such preset"),
+    ],
+)
+def test_2_a_preset_is_checked_before_the_work(
+    options: list[str], told: str, files: Files, out: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tabor.repair.patching.unlearn", lambda *_: pytest.fail("it was patched"))
+    assert main([*files.command(out), *options]) == 2
+    assert told in capsys.readouterr().err
+    assert not out.exists()

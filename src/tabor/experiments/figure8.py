@@ -20,7 +20,8 @@ def one_class(workshop: Workshop) -> Report:
     model = workshop.victim(plants)
     truth = workshop.planted(model)
     rows, figures, pictures, wrong = [], [], [true_triggers(truth)], []
-    for stage in ("before", "patched once", "patched twice"):
+    stages = ("before", "patched once", "patched twice")
+    for stage in stages:
         success = workshop.successes(model)
         outcome = Outcome(truth, workshop.scan(model), [reached >= WORKS for reached in success])
         if not outcome.right:
@@ -28,7 +29,7 @@ def one_class(workshop: Workshop) -> Report:
         rows.append([stage, *(f"{reached:.3f}" for reached in success), *outcome.cells()])
         figures.append({"stage": stage, "attack_success": success, **outcome.figures()})
         pictures.append(outcome.restored(stage))
-        if not outcome.result.targets:
+        if not outcome.result.targets or stage == stages[-1]:
             break
         model = workshop.patched(model, outcome.result)
     return Report(
