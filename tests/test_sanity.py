@@ -83,3 +83,16 @@ def test_a_model_that_learned_half_is_told_so_and_no_preprocessing_is_blamed(acc
 
 def test_nothing_is_said_of_a_model_that_is_right() -> None:
     assert accuracy_warning(_model({}, {}), _images(), 0.75) is None
+
+
+def test_images_sorted_by_class_are_not_judged_by_the_first_of_them() -> None:
+    """The first class is one that the model never gets right."""
+    known = _images()
+    strange = torch.full((300, 3, 4, 4), 0.5)
+    others = torch.arange(1, CLASSES).repeat_interleave(40)
+    images = ImageSet(
+        torch.cat([strange, known.images[others]]), torch.cat([torch.zeros(300, dtype=torch.int64), others]), ()
+    )
+    told = accuracy_warning(_model({}, {"value_range": (0.0, 255.0)}), images, 0.1)
+    assert told is not None
+    assert "with no --mean, --std, --bgr and --range it would be right on 8" in told
