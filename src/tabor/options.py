@@ -89,7 +89,10 @@ Preset = Annotated[str, typer.Option("--preset", help="fast, standard, thorough 
 MethodName = Annotated[str, typer.Option("--method", help="tabor or neural-cleanse.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, …")]
 Precision = Annotated[
-    str, typer.Option("--precision", help="auto: the fastest that answers alike, or exact: float32 throughout.")
+    str,
+    typer.Option(
+        "--precision", help="auto: the fastest that answers alike, or exact: float32, on a GPU as PyTorch is set."
+    ),
 ]
 Memory = Annotated[
     float | None,
