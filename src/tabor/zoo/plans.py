@@ -144,7 +144,7 @@ ZOOS: dict[str, Callable[[int], list[Plan]]] = {
     "gtsrb-resnet": _resnet,
     "gtsrb-random": _random,
 }
-"""Each takes a seed, on which all of its models' seeds and draws depend; those of seeds near one another share models."""
+"""Each takes a seed, on which all of its models' seeds and draws depend; zoos of near seeds share models."""
 
 
 def plan_zoo(name: str, seed: int) -> list[Plan]:
