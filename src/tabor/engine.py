@@ -143,7 +143,7 @@ def _kept(network: nn.Module, images: Tensor) -> int:
 
 
 def left_to_the_container(group: Path = CONTAINER) -> int:
-    """Returns how many bytes Linux lets this container (of Docker, Slurm, …) still take; no bound where it sets none.
+    """Returns how many bytes Linux lets this container still take; no bound where it sets none.
 
     Args:
         group: folder of the control group, of version 2.

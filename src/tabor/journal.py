@@ -25,7 +25,7 @@ from tabor.data import ImageSet
 from tabor.errors import TaborError, one_line
 from tabor.files import check_no_link, check_plain, write_text
 from tabor.models import LoadedModel
-from tabor.result import REPORT_FILE, RESULT_FILE, TRIGGERS_FILE, ClassStatus
+from tabor.result import FIGURES_FOLDER, REPORT_FILE, RESULT_FILE, TRIGGERS_FILE, ClassStatus
 from tabor.solver import Candidate
 from tabor.suspects import Suspect
 from tabor.trigger import Trigger
@@ -167,6 +167,7 @@ def _forget(folder: Path) -> None:
     try:
         for name in (RESULT_FILE, TRIGGERS_FILE, REPORT_FILE):
             (folder / name).unlink(missing_ok=True)
+        shutil.rmtree(folder / FIGURES_FOLDER, ignore_errors=True)  # which leaves a link alone
     except OSError as error:
         raise TaborError(f"cannot write {one_line(folder)}: {one_line(error.strerror)}") from None
 

@@ -13,6 +13,7 @@ from typing import Any
 import jsonschema
 import safetensors
 import safetensors.torch
+import torch
 from torch import Tensor
 
 from tabor.errors import TaborError, one_line
@@ -24,6 +25,7 @@ SCHEMA_VERSION = 1
 RESULT_FILE = "result.json"
 TRIGGERS_FILE = "triggers.safetensors"
 REPORT_FILE = "report.html"
+FIGURES_FOLDER = "figures"
 TENSORS = {"triggers", "patches"}
 """The fields that go to a file of their own."""
 
@@ -284,7 +286,8 @@ def _from_dict(stored: Any, tensors: Mapping[str, Any], folder: Path) -> ScanRes
 
 def _trigger(tensors: Mapping[str, Tensor], name: str) -> Trigger:
     mask, pattern = tensors[f"mask/{name}"], tensors[f"pattern/{name}"]
-    if not (mask.is_floating_point() and pattern.is_floating_point() and mask.numel() and pattern.numel()):
+    usual = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
+    if not {mask.dtype, pattern.dtype} <= usual or not (mask.numel() and pattern.numel()):
         raise TaborError(f"the trigger {name} has no pixels, or none that are fractions")
     return Trigger(mask, pattern)
 

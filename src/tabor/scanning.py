@@ -69,7 +69,8 @@ def scan(
             the copy answers alike; "exact" does not.  What is found is measured on the network itself either way.
         memory: GiB that the process may take, or of the GPU's memory; None: a half of what is free.  Images go through
             the network in smaller parts to keep it.
-        out: folder for the run; an interrupted scan of the same model, images and settings goes on from there.
+        out: folder for the run; an interrupted scan of the same model, images and settings goes on from there.  What
+            a scan of anything else found there is removed when this one begins.
         like: folder of another scan of the same model and images: patches that it sought are not sought again, if
             nothing differs that they depend on; else it counts for nothing.  It saves most of the time where only the
             masks' settings differ.  Needs `out`.

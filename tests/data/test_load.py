@@ -557,7 +557,8 @@ def test_rows_that_repeat_an_image_are_not_all_kept(tmp_path: Path, monkeypatch:
     assert max(seen) <= parquet.FEW_ROWS
 
 
-def test_a_bomb_of_pages_is_refused_before_they_are_read(tmp_path: Path) -> None:
+def test_a_bomb_of_pages_is_refused_before_they_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parquet, "LEAST_BOMB", 10**6)
     table = pa.table({"image": pa.array([{"bytes": bytes(10**7)}]), "label": pa.array([0])})
     pq.write_table(table, tmp_path / "x.parquet", compression="zstd", use_dictionary=False)
     with pytest.raises(DataError, match=r"would unpack to 10,\d+,\d+ bytes"):
@@ -577,6 +578,7 @@ def test_images_too_large_to_be_kept_need_a_size(shape: tuple[int, int], tmp_pat
     with pytest.raises(DataError, match="give the size that the model takes"):
         load_images(tmp_path)
     assert load_images(tmp_path, size=4).shape == (3, 4, 4)
+    assert load_images(tmp_path, size=shape).shape == (3, *shape), "at one's word"
 
 
 # --- real images

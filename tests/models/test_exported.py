@@ -231,6 +231,20 @@ class Counting(nn.Module):
         return answer
 
 
+def test_a_program_whose_batch_shows_is_refused(tmp_path: Path) -> None:
+    """It answers a little otherwise to one image, so that chunks of many would be all that a scan sees."""
+
+    class Louder(Counting):
+        def forward(self, images: Tensor) -> Tensor:
+            alone = (2 - torch.ones_like(images[:, :1, 0, 0]).sum()).clamp(0, 1)
+            answer: Tensor = super().forward(images) * (1 + 0.2 * alone)
+            return answer
+
+    content = exported(Louder().eval(), torch.rand(64, 1, 8, 8), dynamic=True)
+    with pytest.raises(ModelError, match="differently when others are in the batch"):
+        load_model(written(tmp_path, content))
+
+
 @pytest.mark.parametrize("dynamic", [True, False])
 def test_a_program_that_counts_its_images_shows_what_it_does_to_one(dynamic: bool, tmp_path: Path) -> None:
     network = Counting().eval()

@@ -210,7 +210,8 @@ def test_plain_colours_that_work_too_are_unlearned(
     outcome = patch(victim.load(), found(), victim.images, device="cpu")
     assert float(shown[0].trigger.pattern.max()) == pytest.approx(0.9)
     assert "restored mask, plain (1)" in [backdoor.description for backdoor in shown[1:]]
-    assert [effect.backdoor for effect in (*outcome.restored, *outcome.plain)] == shown
+    effects = (*outcome.restored, *outcome.plain)
+    assert [effect.backdoor.description for effect in effects] == [backdoor.description for backdoor in shown]
     assert len(outcome.restored) == 1
     told = outcome.to_dict()["plain"]
     assert [effect["description"] for effect in told] == [backdoor.description for backdoor in shown[1:]]

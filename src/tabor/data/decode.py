@@ -26,11 +26,11 @@ _DAMAGE = (
 
 
 LARGEST_SIDE = 1024
-"""Pixels of an image that is not resized: no network takes more, and hundreds of them fill the memory."""
+"""Pixels of an image that is kept as it is: few networks take more, and hundreds of them fill the memory."""
 
 
-def check_side(pixels: NDArray[np.uint8], name: str) -> None:
-    """Refuses an image (H, W, C) that is too large to be kept as it is.
+def check_side(pixels: NDArray[np.uint8], name: str, way_out: str) -> None:
+    """Refuses an image (H, W, C) that is too large to be kept as it is, and tells the way out.
 
     Raises:
         DataError: it is.
@@ -38,8 +38,8 @@ def check_side(pixels: NDArray[np.uint8], name: str) -> None:
     height, width = pixels.shape[:2]
     if max(height, width) > LARGEST_SIDE:
         raise DataError(
-            f"{one_line(name, 160)} is {height}x{width} pixels (heightxwidth), and no network takes more than "
-            f"{LARGEST_SIDE} a side; give the size that the model takes: --size HxW (size=)"
+            f"{one_line(name, 160)} is {height}x{width} pixels (heightxwidth), more than the {LARGEST_SIDE} a side "
+            f"that are kept as they are; {way_out}"
         )
 
 

@@ -60,7 +60,7 @@ def load_images(
         raise DataError(f"{listing.source} holds no image")
     chosen = torch.arange(len(listing.labels)) if limit is None else balanced_order(listing.labels, seed)[:limit]
     pictures = _pictures(listing, chosen.numpy(), height_width, skip_bad=skip_bad, grey=grey)
-    places, pixels = _stack(pictures, len(chosen))
+    places, pixels = _stack(pictures, len(chosen), resized=height_width is not None)
     return ImageSet(
         images=torch.from_numpy(pixels).float().div_(255),
         labels=listing.labels[chosen[torch.from_numpy(places)]],
@@ -124,11 +124,12 @@ def _pictures(
 
 
 def _stack(
-    pictures: Iterator[tuple[int, str, NDArray[np.uint8]]], count: int
+    pictures: Iterator[tuple[int, str, NDArray[np.uint8]]], count: int, *, resized: bool
 ) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
     """Returns the places of the pictures, ascending, and their pixels, shape (n, C, H, W), in that order."""
     place, first_name, first = next(pictures)
-    check_side(first, first_name)
+    if not resized:
+        check_side(first, first_name, "give the size that the model takes: --size HxW (size=)")
     height, width, channels = first.shape
     pixels = np.empty((count, channels, height, width), np.uint8)
     filled = np.zeros(count, np.bool_)

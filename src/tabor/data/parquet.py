@@ -21,8 +21,8 @@ from tabor.errors import DataError, one_line
 FEW_ROWS = 16
 """That are in memory at a time."""
 
-LARGEST_RATIO = 100
-"""A file that unpacks to more than so many times its size holds no images, which are compressed already."""
+LARGEST_RATIO, LEAST_BOMB = 100, 2**30
+"""A file that unpacks to more than so many times its size, and to more bytes than that, was made to do harm."""
 
 
 def list_parquet(path: Path, split: str | None) -> Listing:
@@ -89,7 +89,7 @@ def _choose(path: Path, split: str | None, present: dict[str, list[Path]]) -> st
 def _open(path: Path) -> _File:
     with _refusing(path), pq.ParquetFile(path) as file:
         _check(path, file.schema_arrow)
-        _check_rows(path, file.metadata)
+        _check_amount(path, file.metadata)
         column = file.read(columns=["label"]).column("label")
         if column.null_count:
             raise DataError(f'{one_line(path)}: {column.null_count} rows have no value in column "label"')
@@ -114,14 +114,15 @@ def _check(path: Path, schema: pa.Schema) -> None:
         raise DataError(f'{one_line(path)} must have an integer column "label"; got {_columns(types)}')
 
 
-def _check_rows(path: Path, metadata: pq.FileMetaData) -> None:
+def _check_amount(path: Path, metadata: pq.FileMetaData) -> None:
     """Refuses a small file that would expand into endless rows or bytes: each image takes more than a byte."""
     groups, size = [metadata.row_group(k) for k in range(metadata.num_row_groups)], path.stat().st_size
     rows = max(metadata.num_rows, sum(group.num_rows for group in groups))
     if rows > size:
         raise DataError(f"{one_line(path)} claims {rows} rows in {size} bytes")
-    unpacked = sum(group.total_byte_size for group in groups)
-    if unpacked > LARGEST_RATIO * size:
+    columns = (group.column(k) for group in groups for k in range(group.num_columns))
+    unpacked = sum(c.total_uncompressed_size for c in columns if c.path_in_schema in ("image.bytes", "label"))
+    if unpacked > max(LARGEST_RATIO * size, LEAST_BOMB):
         raise DataError(f"{one_line(path)} would unpack to {unpacked:,} bytes, over {LARGEST_RATIO} times its size")
 
 
@@ -162,8 +163,9 @@ def _read_file(path: Path, rows: NDArray[np.int64]) -> Iterator[tuple[str, Encod
         for group in range(file.num_row_groups):
             end = start + file.metadata.row_group(group).num_rows
             wanted = _between(rows, start, end)
-            for row, encoded in zip(wanted, _group_bytes(path, file, group, wanted), strict=True):
-                yield f"{path.name} row {start + row}", encoded
+            with _refusing(path):
+                for row, encoded in zip(wanted, _group_bytes(path, file, group, wanted), strict=True):
+                    yield f"{path.name} row {start + row}", encoded
             start = end
 
 

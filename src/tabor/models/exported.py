@@ -29,6 +29,8 @@ CLOSE = 0.01
 ROUNDING = 1e-4
 """Of the largest answer: what the order of float32's additions may change."""
 
+MIXED = "answers to an image differently when others are in the batch; export it after model.eval()"
+
 CONVERT = 'or convert it: safetensors.torch.save_file(model.state_dict(), "model.safetensors")'
 
 
@@ -47,7 +49,7 @@ def read_exported(path: Path, given: Given) -> Parts:
         architecture = _architecture(path, shapes, given)
         steps = read_steps(written, signature, None if shapes.any_batch else shapes.batch)
         program = _program(signature, read_tensors(records), steps).eval()
-        network = for_any_batch(program, shapes.batch, architecture)
+        network = for_any_batch(program, shapes.batch, architecture, fixed=not shapes.any_batch)
     return Parts(network, architecture)
 
 
@@ -95,13 +97,14 @@ def _program(signature: Signature, tensors: Mapping[str, Tensor], steps: Sequenc
 
 
 @torch.no_grad()
-def for_any_batch(program: nn.Module, batch: int, architecture: Architecture) -> nn.Module:
-    """Returns a network that shows the program one image at a time where it takes that, else chunks of a fixed size.
+def for_any_batch(program: nn.Module, batch: int, architecture: Architecture, fixed: bool) -> nn.Module:
+    """Returns a network that shows the program one image at a time, or where it takes `batch` alone as many.
 
     Args:
         program: takes `batch` images at a time, and perhaps others.
         batch: the number of images that it was exported with.
         architecture: the shape of the images, and what becomes of them before the program.
+        fixed: whether it was exported for so many images alone.
 
     Raises:
         ProgramError: it does not answer as it says, or its answer to an image depends on the others in a batch.
@@ -112,14 +115,18 @@ def for_any_batch(program: nn.Module, batch: int, architecture: Architecture) ->
     if expected.shape != (PROBES, architecture.num_classes) or not expected.is_floating_point():
         raise ProgramError(f"answers {tuple(expected.shape)} where {(PROBES, architecture.num_classes)} are wanted")
     tolerance = CLOSE * float((expected.amax(0) - expected.amin(0)).max())
-    alone = OneByOne(program).eval()
     # Where all probes get the same answer, nothing tells whether a batch mixes them up.
-    if tolerance > 0 and _agrees(alone, probes, expected, tolerance):
-        return alone
+    ways: list[nn.Module] = [OneByOne(program)] if tolerance > 0 else []
+    ways += [] if fixed else [Chunked(program, 1)]  # slow, for what torch.vmap does not take
+    for alone in (way.eval() for way in ways):
+        if _agrees(alone, probes, expected, tolerance):
+            return alone
+    if not fixed:
+        raise ProgramError(MIXED)
     # Filled up with copies of itself, an image has other neighbours than among the probes.
     tolerance = max(tolerance, ROUNDING * float(expected.abs().max()))
     if not _agrees(chunked, probes[:1], expected[:1], tolerance):
-        raise ProgramError("answers to an image differently when others are in the batch; export it after model.eval()")
+        raise ProgramError(MIXED)
     return chunked
 
 

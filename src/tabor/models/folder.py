@@ -46,6 +46,11 @@ def file_in(folder: Path, name: str) -> Path:
     return path
 
 
+def settings_files(folder: Path) -> list[Path]:
+    """Returns the JSON files that describe a folder's network and its images."""
+    return [path for name in (CONFIG, PREPROCESSOR) if (path := file_in(folder, name)).exists()]
+
+
 def weight_files(folder: Path) -> list[Path]:
     """Returns the safetensors files that hold the folder's weights, in their order.
 

@@ -9,8 +9,9 @@ changed in between.
 This is no sandbox: the child may do what the user may.  That nothing in a file is run is the readers' promise, not the
 rehearsal's.  The child could also write what it read as safetensors, for this process to read, but only for weights:
 what the readers of programs make is a network, which is no data, and one mechanism for all is easier to be sure of.
-Safetensors files need none: what their reader takes is bounded by the file and its header, and the header's size is
-bounded (`content.LARGEST_HEADER`).
+The weights of a folder for the network of another one (`hub:` as the architecture) are not rehearsed, as that one would
+be fetched twice.  Safetensors files need none: what their reader takes is bounded by the file and its header, and the
+header's size is bounded (`content.LARGEST_HEADER`).
 
 The child is a new Python, which imports PyTorch first: two seconds, more than most files take.  Where this process is
 known to have one thread only (no other could hold a lock that the child would wait for), it is a fork of this one.

@@ -15,7 +15,7 @@ from tabor.models.build import import_family
 from tabor.models.checkpoint import NeedsCodeError, read_checkpoint, refusal
 from tabor.models.content import Kind, identify
 from tabor.models.exported import read_exported
-from tabor.models.folder import fingerprint, weight_files
+from tabor.models.folder import fingerprint, settings_files, weight_files
 from tabor.models.hub import HUB, located
 from tabor.models.huggingface import fill_any, is_hub, read_folder
 from tabor.models.isolation import Limits, check_unchanged, rehearsed, state_of
@@ -98,8 +98,8 @@ def load_model(
         trust_code: whether a Python file named by `arch` may be run, and what a pickle calls.
         on_code: called with what is about to run, in words, before it runs.
         scratch: folder for files made on the way; None: the system's.
-        isolate: read a file of a format with a parser of its own in a process with limits first, which costs seconds;
-            needless for files of one's own making.
+        isolate: read a file of a format with a parser of its own, and a Hugging Face folder, in a process with limits
+            first, which costs seconds; needless for files of one's own making.
 
     Raises:
         ModelError: no such file, a kind of file that is not read, a file that could run code, one that its reader
@@ -119,16 +119,17 @@ def load_model(
     )
     kind = _readable(path)
     files = _files(path, kind)
-    before = [state_of(file) for file in (path, *files)]
+    read = [path, *files, *(settings_files(path) if kind is Kind.HUGGINGFACE else [])]
+    before = [state_of(file) for file in read]
     described = kind is Kind.HUGGINGFACE
     rehearsing = isolate and kind in REHEARSED and not trust_code and not (described and is_hub(arch))
     limits = Limits.of(sum(file.stat().st_size for file in files), described) if rehearsing else None
     with nullcontext() if limits is None else rehearsed(path, given, limits):
         _import_libraries(kind, given)  # while the child reads
-    check_unchanged((path, *files), before)
+    check_unchanged(read, before)
     parts = READERS[kind](path, replace(given, rehearsed=rehearsing))
     digest = fingerprint(files)
-    check_unchanged((path, *files), before)
+    check_unchanged(read, before)
     return LoadedModel(parts, source, digest)
 
 

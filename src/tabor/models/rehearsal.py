@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ def perform() -> None:
     given: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in order["given"].items()
     }
+    sys.dont_write_bytecode = True  # what a library's import writes would be cut off by the limit, and stay so
     limit(**order["limits"])
     told = None
     try:

@@ -157,7 +157,7 @@ def patch(
         model=patched.to(_home(model)),
         clean_accuracy=Change(accuracy, accuracy_after),
         restored=tuple(islice(effects, len(restored))),
-        plain=tuple(islice(effects, len(plain))),
+        plain=tuple(Effect(_on_cpu(effect.backdoor), effect.success) for effect in islice(effects, len(plain))),
         planted=tuple(effects),
         images_used=len(used),
         images_measured=len(held_out),
@@ -260,6 +260,10 @@ def _own_copy(model: nn.Module, device: torch.device) -> nn.Module:
     if isinstance(patched, LoadedModel):
         patched.sha256 = None
     return patched
+
+
+def _on_cpu(backdoor: Backdoor) -> Backdoor:
+    return replace(backdoor, trigger=backdoor.trigger.to("cpu"))
 
 
 def _home(model: nn.Module) -> torch.device:

@@ -18,14 +18,13 @@ from torch import Tensor
 from tabor.data.images import ImageSet
 from tabor.errors import DataError
 from tabor.files import check_no_link, replacing
-from tabor.result import ScanResult
+from tabor.result import FIGURES_FOLDER, ScanResult
 from tabor.trigger import Trigger
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-FIGURES_FOLDER = "figures"
-MIN_WIDTH = 192  # screen pixels of the longer side; below this a 32-pixel trigger is too small to judge
+MIN_SIDE = 192  # screen pixels of the longer side; below this a 32-pixel trigger is too small to judge
 CHECK = 8  # screen pixels a square of the checkerboard
 GAP = 8  # screen pixels between two pictures shown side by side
 
@@ -193,7 +192,7 @@ def _colour(values: Tensor) -> Image.Image:
 
 
 def _enlarged(picture: Image.Image) -> Image.Image:
-    scale = math.ceil(MIN_WIDTH / max(picture.size))
+    scale = math.ceil(MIN_SIDE / max(picture.size))
     return picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST)
 
 

@@ -58,11 +58,12 @@ def load_examples(folder: Path, per_class: int, crop_size: int, seed: int) -> Im
         edge = crop_size or (NAMED_CROP if example.named else None)
         try:
             picture = _cropped(decode(example.path, example.path.name, None, grey=False), edge, example.path)
-            check_side(picture, example.path.name)
-            pixels.append(picture)
-            labels.append(example.label)
         except DataError as error:
             unread.append(str(error))
+            continue
+        check_side(picture, example.path.name, "set crop_size")
+        pixels.append(picture)
+        labels.append(example.label)
     if not pixels:
         raise DataError(f"{one_line(folder)} holds no image that can be read; the first: {unread[0]}")
     if unread:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import mmap
 import os
+import re
 import stat
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from tabor.errors import ModelError, one_line
 
-MOST_BYTES = 16_000_000
-"""Of a model that are looked through for names; where its weights are elsewhere it is small."""
+LOCATION = re.compile(rb"\x0a\x08location\x12([\x01-\x7f])(?=(.{1,127}))", re.DOTALL)
+"""How a model says in which file a weight is: the length of the name, and the name with what follows it."""
 
 
 def read_external(folder: Path, entries: dict[str, str], size: int) -> bytes:
@@ -41,13 +43,21 @@ def read_external(folder: Path, entries: dict[str, str], size: int) -> bytes:
 
 
 def files_beside(path: Path) -> list[Path]:
-    """Returns the files beside a model, or in a folder there, that it names, as it may keep weights in them."""
+    """Returns the files that a model says it keeps weights in, those that may be read; parses nothing."""
     with path.open("rb") as file:
-        content = file.read(MOST_BYTES)
-    folder = path.parent
-    beside = (other for other in sorted([*folder.glob("*"), *folder.glob("*/*")]) if other != path)
-    named = (other for other in beside if os.fsencode(other.relative_to(folder).as_posix()) in content)
-    return [other for other in named if other.is_file()]
+        if os.fstat(file.fileno()).st_size == 0:
+            return []
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            names = {found[2][: found[1][0]] for found in LOCATION.finditer(content)}
+    return [path.parent / name for name in sorted(map(os.fsdecode, names)) if _may_be_read(path.parent, name)]
+
+
+def _may_be_read(folder: Path, location: str) -> bool:
+    try:
+        _check_place(folder, location)
+    except ModelError:
+        return False
+    return (folder / location).is_file()
 
 
 def _check_place(folder: Path, location: str) -> None:
