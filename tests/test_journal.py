@@ -285,11 +285,13 @@ def test_what_another_scan_found_is_gone_before_this_one_ends(
 ) -> None:
     run(out=tmp_path)
     (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "figures").mkdir()
     with pytest.raises(Interrupted):
         run(model=cell_model(backdoor=3), out=tmp_path, on_progress=after(2))
     with pytest.raises(TaborError, match="holds no finished run"):
         ScanResult.load(tmp_path)
     assert (tmp_path / "notes.txt").read_text() == "mine"
+    assert not (tmp_path / "figures").exists()
 
 
 FEW = RestoreSettings(first=2, kept=1, drawn=4, promising=1, unranked=1, spreads=(0.2,), steps=2, first_steps=1)
