@@ -22,7 +22,7 @@ from tabor.cli import main
 from tabor.errors import ModelError
 from tabor.models import load_model
 from tabor.models.isolation import Limits, may_fork, rehearsed
-from tabor.models.onnx_graph.external import files_beside
+from tabor.models.onnx_graph.external import MOST_FILES, files_beside
 from tabor.models.parts import Given
 
 from .makers import TINY, Canary, saved, weights
@@ -328,6 +328,14 @@ def test_external_data_counts(tmp_path: Path) -> None:
     )
     path.write_bytes(b"\x08\x07 other.bin " + named + b"behind")
     assert [other.name for other in files_beside(path)] == ["small.bin", "weights.bin"]
+
+
+def test_no_endless_files_are_looked_for(tmp_path: Path) -> None:
+    names = (str(number).encode() for number in range(MOST_FILES + 1))
+    entries = b"".join(b"\x0a\x08location\x12" + bytes([len(name)]) + name for name in names)
+    (tmp_path / "model.onnx").write_bytes(b"\x08\x07" + entries)
+    with pytest.raises(ModelError, match="keeps weights in 10,001 files"):
+        files_beside(tmp_path / "model.onnx")
 
 
 LIMITED = """

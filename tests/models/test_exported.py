@@ -208,6 +208,14 @@ def test_equal_answers_to_all_probes_prove_nothing(tmp_path: Path) -> None:
     assert isinstance(load_model(written(tmp_path, exported(network, torch.rand(1, 1, 32, 32)))).network, Chunked)
 
 
+def test_rounding_where_all_probes_get_nearly_the_same_answer_is_no_mixing(tmp_path: Path) -> None:
+    network = Small().eval()
+    nn.init.normal_(network.head.weight, std=1e-9)
+    content = exported(network, torch.rand(2, 1, 32, 32), dynamic=True)
+    images = torch.rand(5, 1, 32, 32)
+    assert torch.allclose(load_model(written(tmp_path, content))(images), network(images), atol=1e-6)
+
+
 @pytest.mark.parametrize("batch", [3, 5])
 def test_a_fixed_batch_that_views_can_follow(batch: int, tmp_path: Path) -> None:
     network = Small().eval()

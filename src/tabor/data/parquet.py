@@ -164,12 +164,12 @@ def _read_file(path: Path, rows: NDArray[np.int64]) -> Iterator[tuple[str, Encod
             end = start + file.metadata.row_group(group).num_rows
             wanted = _between(rows, start, end)
             with _refusing(path):
-                for row, encoded in zip(wanted, _group_bytes(path, file, group, wanted), strict=True):
+                for row, encoded in zip(wanted, _group_bytes(file, group, wanted), strict=True):
                     yield f"{path.name} row {start + row}", encoded
             start = end
 
 
-def _group_bytes(path: Path, file: pq.ParquetFile, group: int, rows: NDArray[np.int64]) -> Iterator[bytes | None]:
+def _group_bytes(file: pq.ParquetFile, group: int, rows: NDArray[np.int64]) -> Iterator[bytes | None]:
     """Yields what the wanted rows of a row group hold.
 
     A few rows at a time: rows that repeat one image take no room in a file, but each its own in memory.
@@ -177,13 +177,12 @@ def _group_bytes(path: Path, file: pq.ParquetFile, group: int, rows: NDArray[np.
     if len(rows) == 0:
         return
     start = 0
-    with _refusing(path):
-        for batch in file.iter_batches(FEW_ROWS, row_groups=[group], columns=["image.bytes"]):
-            wanted = _between(rows, start, start + len(batch))
-            yield from pc.struct_field(batch.column("image").take(pa.array(wanted)), "bytes").to_pylist()
-            start += len(batch)
-            if start > rows[-1]:
-                break
+    for batch in file.iter_batches(FEW_ROWS, row_groups=[group], columns=["image.bytes"]):
+        wanted = _between(rows, start, start + len(batch))
+        yield from pc.struct_field(batch.column("image").take(pa.array(wanted)), "bytes").to_pylist()
+        start += len(batch)
+        if start > rows[-1]:
+            break
 
 
 def _between(rows: NDArray[np.int64], start: int, end: int) -> NDArray[np.int64]:

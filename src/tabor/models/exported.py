@@ -29,8 +29,6 @@ CLOSE = 0.01
 ROUNDING = 1e-4
 """Of the largest answer: what the order of float32's additions may change."""
 
-MIXED = "answers to an image differently when others are in the batch; export it after model.eval()"
-
 CONVERT = 'or convert it: safetensors.torch.save_file(model.state_dict(), "model.safetensors")'
 
 
@@ -115,19 +113,17 @@ def for_any_batch(program: nn.Module, batch: int, architecture: Architecture, fi
     if expected.shape != (PROBES, architecture.num_classes) or not expected.is_floating_point():
         raise ProgramError(f"answers {tuple(expected.shape)} where {(PROBES, architecture.num_classes)} are wanted")
     tolerance = CLOSE * float((expected.amax(0) - expected.amin(0)).max())
+    alone = OneByOne(program).eval()
     # Where all probes get the same answer, nothing tells whether a batch mixes them up.
-    ways: list[nn.Module] = [OneByOne(program)] if tolerance > 0 else []
-    ways += [] if fixed else [Chunked(program, 1)]  # slow, for what torch.vmap does not take
-    for alone in (way.eval() for way in ways):
-        if _agrees(alone, probes, expected, tolerance):
-            return alone
-    if not fixed:
-        raise ProgramError(MIXED)
-    # Filled up with copies of itself, an image has other neighbours than among the probes.
+    if tolerance > 0 and _agrees(alone, probes, expected, tolerance):
+        return alone
+    # torch.vmap does not take every program.  Of a fixed batch, filled up with copies of itself, an image has other
+    # neighbours than among the probes; else it has none.
+    last = chunked if fixed else Chunked(program, 1).eval()
     tolerance = max(tolerance, ROUNDING * float(expected.abs().max()))
-    if not _agrees(chunked, probes[:1], expected[:1], tolerance):
-        raise ProgramError(MIXED)
-    return chunked
+    if not _agrees(last, probes[:1], expected[:1], tolerance):
+        raise ProgramError("answers to an image differently when others are in the batch; export it after model.eval()")
+    return last
 
 
 def _probes(image_shape: tuple[int, int, int]) -> Tensor:

@@ -14,6 +14,8 @@ from tabor.errors import ModelError, one_line
 LOCATION = re.compile(rb"\x0a\x08location\x12([\x01-\x7f])(?=(.{1,127}))", re.DOTALL)
 """How a model says in which file a weight is: the length of the name, and the name with what follows it."""
 
+MOST_FILES = 10_000
+
 
 def read_external(folder: Path, entries: dict[str, str], size: int) -> bytes:
     """Returns the `size` bytes of a tensor that lie in another file.
@@ -43,12 +45,18 @@ def read_external(folder: Path, entries: dict[str, str], size: int) -> bytes:
 
 
 def files_beside(path: Path) -> list[Path]:
-    """Returns the files that a model says it keeps weights in, those that may be read; parses nothing."""
+    """Returns the files that a model says it keeps weights in, those that may be read; parses nothing.
+
+    Raises:
+        ModelError: it names more files than any model is kept in.
+    """
     with path.open("rb") as file:
         if os.fstat(file.fileno()).st_size == 0:
             return []
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             names = {found[2][: found[1][0]] for found in LOCATION.finditer(content)}
+    if len(names) > MOST_FILES:
+        raise ModelError(f"{one_line(path)} keeps weights in {len(names):,} files, which no model needs")
     return [path.parent / name for name in sorted(map(os.fsdecode, names)) if _may_be_read(path.parent, name)]
 
 
