@@ -567,6 +567,8 @@ def test_a_bomb_of_pages_is_refused_before_they_are_read(tmp_path: Path, monkeyp
 
 def test_a_pipe_among_parquet_files_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "test-0.parquet")
+    with pytest.raises(DataError, match=r"expected a folder .* or a \.parquet file"):
+        load_images(tmp_path / "test-0.parquet")
     write_parquet(tmp_path / "test-1.parquet", [png((7, 0, 0))], [0])
     assert shades(load_images(tmp_path)) == [7]
 

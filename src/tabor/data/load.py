@@ -85,7 +85,7 @@ def _listing(path: Path, split: str | None) -> Listing:
     from tabor.data.parquet import list_parquet, parquet_files
 
     is_folder = path.is_dir()
-    if not is_folder and path.suffix != ".parquet":
+    if not is_folder and not (path.suffix == ".parquet" and path.is_file()):  # a pipe is neither
         raise DataError(
             f"{one_line(path)} is one file; expected a folder of class folders, a folder of parquet files, "
             f"or a .parquet file"
