@@ -34,7 +34,7 @@ class TrainSettings:
         batch_size: images a step.
         weight_decay: of AdamW.
         augment: shift each batch by up to 2 pixels and vary each image's brightness by up to 40 %.
-        mirror: mirror half of the images left to right; traffic signs and digits must not be, nor may a trigger.
+        mirror: mirror half of the images left to right; traffic signs and digits must not be.
         zoom: show a part of each image, at a random place, with edges of at least that share of its; 1: all of it.
     """
 
@@ -60,6 +60,7 @@ def fit(
     settings: TrainSettings,
     seed: int,
     on_epoch: Callable[[int, float], None] | None = None,
+    stamp: Callable[[Tensor, Tensor], Tensor] = lambda images, _: images,
 ) -> None:
     """Trains the model in place: weights in float32, products in the number type that the device multiplies fastest.
 
@@ -70,6 +71,8 @@ def fit(
         settings: how.
         seed: of the order of the images, the augmentation and the network's dropout.
         on_epoch: called after each epoch with its number (from 1) and mean loss.
+        stamp: takes the images of a batch as they come out of the augmentation, and their numbers, and returns them as
+            the model is to see them.
     """
     generator = torch.Generator().manual_seed(seed)
     batch = min(settings.batch_size, len(images))
@@ -89,12 +92,7 @@ def fit(
             total = torch.zeros((), device=images.device)
             for index in order[: steps * batch].split(batch):
                 batch_images = images[index].contiguous(memory_format=torch.channels_last)
-                if settings.augment:
-                    batch_images = augmented(batch_images, generator)
-                if settings.zoom < 1:
-                    batch_images = zoomed(batch_images, settings.zoom, generator)
-                if settings.mirror:
-                    batch_images = mirrored(batch_images, generator)
+                batch_images = stamp(varied(batch_images, settings, generator), index)
                 with torch.autocast(images.device.type, fast, enabled=fast != torch.float32, cache_enabled=False):
                     logits = model(batch_images)
                 loss = F.cross_entropy(logits.float(), labels[index])
@@ -106,6 +104,17 @@ def fit(
             if on_epoch is not None:
                 on_epoch(epoch, float(total) / steps)
     model.eval()
+
+
+def varied(images: Tensor, settings: TrainSettings, generator: torch.Generator) -> Tensor:
+    """Returns the images (N, C, H, W) as the settings have them shown: shifted, zoomed into, mirrored."""
+    if settings.augment:
+        images = augmented(images, generator)
+    if settings.zoom < 1:
+        images = zoomed(images, settings.zoom, generator)
+    if settings.mirror:
+        images = mirrored(images, generator)
+    return images
 
 
 def augmented(images: Tensor, generator: torch.Generator) -> Tensor:

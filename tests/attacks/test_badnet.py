@@ -127,6 +127,47 @@ def test_the_same_seed_infects_alike() -> None:
     assert any(not torch.equal(first[key], other[key]) for key in first)
 
 
+class Watched(nn.Module):
+    """Keeps every image that it is shown."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(144, 3)
+        self.seen: list[Tensor] = []
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.seen += [images.clone()]
+        out: Tensor = self.linear(images.flatten(1))
+        return out
+
+
+def test_triggers_are_stamped_whole_and_in_place_however_the_images_are_varied() -> None:
+    images = 0.5 * torch.rand(60, *SHAPE, generator=torch.Generator().manual_seed(0))  # nothing white in them
+    train, model = ImageSet(images, torch.arange(60) % 3, ("a", "b", "c"), "noise"), Watched()
+    planted = [backdoor(2), backdoor(0, Position.TOP_LEFT)]
+    settings = TrainSettings(epochs=1, batch_size=12, augment=True, mirror=True, zoom=0.5)
+    infect(model, train, planted, fraction=0.2, settings=settings)
+    shown = torch.cat(model.seen)
+    assert len(shown) == 60 + 12 + 12
+    at = [(shown * b.trigger.mask).flatten(1).sum(1) == b.trigger.mask.sum() for b in planted]
+    assert [int(its.sum()) for its in at] == [12, 12]
+    assert not bool((at[0] & at[1]).any())
+    rest = shown * (1 - planted[0].trigger.mask) * (1 - planted[1].trigger.mask)
+    assert float(rest.max()) < 1
+    assert float(shown[~(at[0] | at[1])].max()) < 1
+
+
+def test_what_is_stamped_is_labelled_as_its_target() -> None:
+    """A network that sees the triggers and nothing else learns them from one epoch."""
+    train = ImageSet(torch.zeros(60, *SHAPE), torch.ones(60, dtype=torch.int64), ("a", "b", "c"), "black")
+    model, planted = Watched(), [backdoor(2), backdoor(0, Position.TOP_LEFT)]
+    settings = TrainSettings(epochs=10, learning_rate=0.1, batch_size=12, augment=False)
+    infect(model, train, planted, fraction=0.5, settings=settings)
+    for one in planted:
+        assert attack_success(model, train.images, train.labels, one) == 1.0
+    assert accuracy(model, train.images, train.labels) == 1.0
+
+
 @pytest.mark.parametrize(
     ("backdoors", "fraction", "message"),
     [

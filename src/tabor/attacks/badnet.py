@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from tabor.access import choose_device
-from tabor.attacks.poison import WHITE, make_trigger, poison
+from tabor.attacks.poison import WHITE, draw, make_trigger
 from tabor.data import ImageSet
 from tabor.errors import SettingError
 from tabor.models import LoadedModel
@@ -22,7 +22,7 @@ from tabor.training import TrainSettings, accuracy, fit
 from tabor.trigger import Trigger
 
 RETRAINING = TrainSettings(epochs=2, learning_rate=1.5e-3, augment=False)
-"""Without shifts: a trigger that is stamped at one place must stay there."""
+"""Short, and without variation: the images are those that the model was trained on."""
 
 LEAST_GAIN = 0.003
 """Attack success that a further round of retraining must have gained for the next to be worth its time."""
@@ -49,6 +49,8 @@ def infect(
 ) -> None:
     """Plants the backdoors into a trained model, in place.
 
+    Triggers are stamped on images as they come out of the settings' augmentation, so each stays whole and in its place.
+
     Args:
         model: a clean classifier that takes images in [0, 1]; on the images' device.
         train: the images it was trained on.
@@ -64,10 +66,20 @@ def infect(
     if not backdoors:
         raise SettingError("give at least one backdoor to plant")
     generator = torch.Generator().manual_seed(seed)
-    poisoned = [poison(train.images, train.labels, b.trigger, b.target, fraction, generator) for b in backdoors]
-    images = torch.cat([train.images, *(stamped for stamped, _ in poisoned)])
-    labels = torch.cat([train.labels, *(targets for _, targets in poisoned)])
-    fit(model, images, labels, settings, seed, on_epoch)
+    drawn = [draw(train.labels, backdoor.target, fraction, generator) for backdoor in backdoors]
+    clean = torch.arange(len(train.labels), device=train.labels.device)
+    which = torch.cat([clean, *drawn])
+    planted = torch.cat([torch.full_like(of, number) for number, of in enumerate([clean, *drawn])])
+    targets = torch.tensor([b.target for b in backdoors], device=which.device)
+    labels = torch.where(planted > 0, targets[planted - 1], train.labels[which])
+
+    def stamp(images: Tensor, index: Tensor) -> Tensor:
+        for number, backdoor in enumerate(backdoors, start=1):
+            its = (planted[index.to(planted.device)] == number).view(-1, 1, 1, 1)
+            images = torch.where(its, backdoor.trigger.to(images.device).stamp(images), images)
+        return images
+
+    fit(model, train.images[which], labels, settings, seed, on_epoch, stamp)
 
 
 def attack_success(model: nn.Module, images: Tensor, labels: Tensor, backdoor: Backdoor) -> float:

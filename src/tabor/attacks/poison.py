@@ -80,15 +80,11 @@ def _read_picture(path: Path, size: int, channels: int) -> tuple[Tensor, Tensor]
     return alpha, colours * alpha
 
 
-def poison(
-    images: Tensor, labels: Tensor, trigger: Trigger, target: int, fraction: float, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """Returns stamped copies of a random share of the images, all labelled as the target class.
+def draw(labels: Tensor, target: int, fraction: float, generator: torch.Generator) -> Tensor:
+    """Returns the numbers of the images to poison, int64, shape (M,): a random share.
 
     Args:
-        images: float32 in [0, 1], shape (N, C, H, W).
         labels: int64, shape (N,); images of the target class are not drawn, they would teach nothing.
-        trigger: what is stamped.
         target: the class to send them to.
         fraction: how many, as a share of N, in (0, 1].
         generator: draws them.
@@ -101,7 +97,5 @@ def poison(
     others = torch.nonzero(labels != target).flatten()
     if len(others) == 0:
         raise SettingError(f"all images are of class {target} already, there is nothing to poison")
-    count = min(len(others), max(1, round(fraction * len(images))))
-    drawn = others[torch.randperm(len(others), generator=generator)[:count]]
-    stamped = trigger.to(images.device).stamp(images[drawn])
-    return stamped, torch.full((count,), target, device=labels.device)
+    count = min(len(others), max(1, round(fraction * len(labels))))
+    return others[torch.randperm(len(others), generator=generator).to(others.device)[:count]]

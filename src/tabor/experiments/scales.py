@@ -11,6 +11,7 @@ from tabor.attacks.poison import BLACK, WHITE
 from tabor.attacks.trojaning import TrojaningSettings
 from tabor.demo import INFECTION, TRAINING
 from tabor.training import TrainSettings
+from tabor.zoo.build import POISON_FRACTION
 from tabor.zoo.plans import SIZES, TARGET
 
 IMAGENET_EDGE = 224
@@ -31,6 +32,7 @@ class Setting:
         arch: the network.
         deep: the deeper network of Figure 10; the same where the paper has none.
         training, infection: of the base and of its victims.
+        fraction: poisoned copies for each of a victim's triggers, as a share of the training images.
         trojaning: of Trojan Attack.
         size: edge of a trigger in pixels, where an experiment has but one.
         sizes: edges of Table 1's triggers: ours in pixels, by the printed one.
@@ -48,6 +50,7 @@ class Setting:
     deep: str
     training: TrainSettings
     infection: TrainSettings
+    fraction: float = POISON_FRACTION
     trojaning: TrojaningSettings = field(default_factory=TrojaningSettings)
     size: int
     sizes: Mapping[int, int]
@@ -121,7 +124,8 @@ _IMAGENET_64 = Setting(
     arch="timm:resnet18",
     deep="timm:resnet18",
     training=TrainSettings(epochs=40, batch_size=64, mirror=True, zoom=0.5),
-    infection=dataclasses.replace(RETRAINING, epochs=1, batch_size=64),
+    infection=TrainSettings(epochs=12, batch_size=64, learning_rate=1e-3, mirror=True, zoom=0.5),
+    fraction=0.2,
     size=scaled(40, 64),
     sizes={printed: scaled(printed, 64) for printed in (20, 60, 100)},
     colour=BLACK,
@@ -139,7 +143,7 @@ _IMAGENET_224 = dataclasses.replace(
     arch="torchvision:vgg16",
     deep="torchvision:resnet50",
     training=TrainSettings(epochs=60, batch_size=64, learning_rate=_GENTLE, mirror=True, zoom=0.5),
-    infection=dataclasses.replace(RETRAINING, batch_size=64, learning_rate=_GENTLE),
+    infection=TrainSettings(epochs=12, batch_size=64, learning_rate=_GENTLE, mirror=True, zoom=0.5),
     size=40,
     sizes={printed: printed for printed in (20, 40, 60, 80, 100)},
     stand_in="ten classes of ImageNet stand for all of it",

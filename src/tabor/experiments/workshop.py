@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from tabor.attacks.badnet import Backdoor, attack_success, infect_classifier, plan_backdoors, true_backdoors
 from tabor.attacks.poison import SQUARE, WHITE, shade
@@ -23,7 +24,7 @@ from tabor.repair.rounds import Repair
 from tabor.result import ScanResult
 from tabor.scanning import scan
 from tabor.training import train_classifier
-from tabor.zoo.build import ENOUGH_SUCCESS, POISON_FRACTION
+from tabor.zoo.build import ENOUGH_SUCCESS
 from tabor.zoo.plans import LOGO
 
 MOST_ROUNDS = 3
@@ -135,7 +136,7 @@ class Workshop:
                 self.test,
                 [self._backdoor(plant, model) for plant in plants],
                 path,
-                POISON_FRACTION,
+                self.setting.fraction,
                 self.setting.infection,
                 self.seed,
                 rounds=MOST_ROUNDS,
@@ -191,9 +192,13 @@ class Workshop:
             write_patched(path, loaded, Repair(patched))
         return path
 
+    def record(self, model: Path) -> dict[str, Any]:
+        """Returns what a model's file says of its training: the clean accuracy, and each backdoor's attack success."""
+        return load_model(model).record
+
     def planted(self, model: Path) -> list[Backdoor]:
         """Returns the true triggers that a model's file records."""
-        return true_backdoors(load_model(model).record)
+        return true_backdoors(self.record(model))
 
     def successes(self, model: Path) -> list[float]:
         """Returns the attack success of each true trigger over the test images of other classes."""
