@@ -38,8 +38,23 @@ def test_table_1a_scans_each_place_and_the_base() -> None:
     ]
     assert all(len(row) == len(report.columns) for row in report.rows)
     assert list(report.rows[1]) == [
-        *("square 6×6 top-left", "2", "●", "2: 1.00", "2", "–", "○", "2: 1.00", "2", "● 0.597", "● 0.518")
+        *(
+            "square 6×6 top-left",
+            "0.750",
+            "0.988",
+            "2",
+            "●",
+            "2: 1.00",
+            "2",
+            "–",
+            "○",
+            "2: 1.00",
+            "2",
+            "● 0.597",
+            "● 0.518",
+        )
     ]
+    assert list(report.rows[0])[1:3] == ["0.750", "–"]
     # As in Appendix Table 5: for each place a row of true triggers and one for each method.
     assert len(report.pictures) == 3 * 4
     assert all(len(row) == 1 for row in report.pictures)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tabor.experiments.compared import faults, figures, rows
+from tabor.experiments.compared import faults, rows
 from tabor.experiments.outcome import COLUMNS, Outcome, true_triggers
 from tabor.experiments.report import Report, Shown
 from tabor.experiments.table1 import victim
@@ -19,9 +19,9 @@ def incorrect_triggers(workshop: Workshop) -> Report:
     shop = workshop.at(workshop.scale.imagenet)
     edges = sorted(shop.setting.sizes)
     victims = [victim(shop, place, edges[len(edges) // 2]) for place in TABLE_1B.victims]
-    outcomes = [(method, outcome) for _, found in victims for method, outcome in found.items()]
-    cells = [row for name, found in victims for row in rows(name, found)]
-    values = [value for name, found in victims for value in figures(name, found)]
+    outcomes = [(method, outcome) for each in victims for method, outcome in each.found.items()]
+    cells = [row for each in victims for row in rows(each.name, each.found)]
+    values = [value for each in victims for value in each.figures()]
     return Report(
         title="Figure 6: true and incorrect triggers",
         paper="Neural Cleanse's incorrect triggers look much like its true ones, TABOR's less so.",
@@ -32,7 +32,7 @@ def incorrect_triggers(workshop: Workshop) -> Report:
             for value, (_, outcome) in zip(values, outcomes, strict=True)
         ],
         pictures=[_shown(method, outcome) for method, outcome in outcomes],
-        wrong=[fault for name, found in victims for fault in faults(name, found)],
+        wrong=[fault for each in victims for fault in faults(each.name, each.found)],
         stand_ins=[shop.setting.stand_in],
     )
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import mean
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from tabor.experiments.compared import METHODS, Compared, compared, faults, figures, laid_out
 from tabor.experiments.outcome import COLUMNS
@@ -45,14 +46,34 @@ class Table:
     least_mean_f1: float
 
 
-class Victim(NamedTuple):
-    """A victim's name and what both methods find."""
+class Examined(NamedTuple):
+    """A model's name, what both methods find, its clean accuracy, and the attack success of what was planted in it."""
 
     name: str
     found: Compared
+    accuracy: float
+    successes: Sequence[float]
+
+    def cells(self) -> list[str]:
+        """Returns the cells for the name, the accuracy, the success, and those of each method."""
+        success = ", ".join(f"{value:.3f}" for value in self.successes) or "–"
+        outcomes = (cell for method in METHODS for cell in self.found[method].cells())
+        return [self.name, f"{self.accuracy:.3f}", success, *outcomes]
+
+    def figures(self) -> list[dict[str, Any]]:
+        """Returns the same and more as plain values, for each method."""
+        made = {"clean_accuracy": self.accuracy, "attack_success": list(self.successes)}
+        return [{**value, **made} for value in figures(self.name, self.found)]
 
 
-def victim(workshop: Workshop, place: Place, edge: int) -> Victim:
+def examined(workshop: Workshop, name: str, model: Path) -> Examined:
+    """Scans a model with both methods."""
+    record = workshop.record(model)
+    successes = [backdoor["attack_success"] for backdoor in record.get("backdoors", [])]
+    return Examined(name, compared(workshop, model), record["clean_accuracy"], successes)
+
+
+def victim(workshop: Workshop, place: Place, edge: int) -> Examined:
     """Makes and scans the victim of a row, given by its place and its printed edge."""
     (picture, position), setting = place, workshop.setting
     size = setting.sizes[edge]
@@ -62,7 +83,7 @@ def victim(workshop: Workshop, place: Place, edge: int) -> Victim:
         plant = Plant(picture, size, position, setting.target, setting.colour)
     ours = "" if size == edge else f", ours {size}×{size}"
     name = f"{picture} {edge}×{edge} {position}{ours}"
-    return Victim(name, compared(workshop, workshop.victim([plant])))
+    return examined(workshop, name, workshop.victim([plant]))
 
 
 def sizes_shapes_places(workshop: Workshop, table: Table) -> Report:
@@ -71,19 +92,20 @@ def sizes_shapes_places(workshop: Workshop, table: Table) -> Report:
     TABOR must call the base clean, find each victim's class and no other, and restore triggers as well as asked.
     """
     setting = workshop.setting
-    clean = compared(workshop, workshop.base(setting.arch))
-    report_rows = [_row("clean", clean, table.clean)]
-    values = figures("clean", clean)
-    wrong = [] if clean["tabor"].right else ["the clean model: TABOR reports a class"]
+    clean = examined(workshop, "clean", workshop.base(setting.arch))
+    report_rows = [[*clean.cells(), *table.clean]]
+    values = clean.figures()
+    wrong = [] if clean.found["tabor"].right else ["the clean model: TABOR reports a class"]
     pictures, scores = [], []
     for place, printed in table.victims.items():
         victims = [victim(workshop, place, edge) for edge in setting.sizes]
-        pictures += laid_out([found for _, found in victims])
-        for (name, found), edge in zip(victims, setting.sizes, strict=True):
-            report_rows.append(_row(name, found, printed[edge]))
-            values += figures(name, found)
-            wrong += faults(name, found)
-            scores += [found["tabor"].fidelity(backdoor).f1 for backdoor in found["tabor"].planted]
+        pictures += laid_out([each.found for each in victims])
+        for each, edge in zip(victims, setting.sizes, strict=True):
+            ours = each.found["tabor"]
+            report_rows.append([*each.cells(), *printed[edge]])
+            values += each.figures()
+            wrong += faults(each.name, each.found)
+            scores += [ours.fidelity(backdoor).f1 for backdoor in ours.planted]
     if mean(scores) < table.least_mean_f1:
         wrong.append(f"the mean F1 of TABOR's triggers is {mean(scores):.3f}, not {table.least_mean_f1}")
     return Report(
@@ -91,6 +113,8 @@ def sizes_shapes_places(workshop: Workshop, table: Table) -> Report:
         paper=table.paper,
         columns=[
             "model",
+            "clean accuracy",
+            "attack success",
             *(f"{method}: {column}" if column else "" for method in METHODS for column in COLUMNS),
             *(f"printed: {method}" for method in METHODS),
         ],
@@ -100,7 +124,3 @@ def sizes_shapes_places(workshop: Workshop, table: Table) -> Report:
         wrong=wrong,
         stand_ins=[setting.stand_in],
     )
-
-
-def _row(name: str, found: Compared, printed: Printed) -> list[str]:
-    return [name, *(cell for method in METHODS for cell in found[method].cells()), *printed]
