@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from tabor.attacks.poison import BLACK
 from tabor.cli import main
@@ -15,6 +16,7 @@ from tabor.experiments import SCALES, Setting, Workshop, workshop
 from tabor.experiments.workshop import Plant
 from tabor.models.build import Architecture, build
 from tabor.position import Position
+from tabor.training import TrainSettings
 
 
 def test_a_missing_data_set_is_named(tmp_path: Path) -> None:
@@ -37,6 +39,21 @@ def test_each_setting_has_files_of_its_own(tmp_path: Path, monkeypatch: pytest.M
     paths = [shop.at(setting).base(setting.arch) for setting in ci.settings]
     folders = [tmp_path / "ci", tmp_path / "ci" / "imagenet", tmp_path / "ci" / "faces"]
     assert paths == [folder / "digits4-0.safetensors" for folder in folders]
+
+
+def test_a_victim_of_another_picture_is_not_taken_for_ones_own(tmp_path: Path) -> None:
+    ci, quick = SCALES["ci"], TrainSettings(epochs=1)
+    setting = dataclasses.replace(ci.gtsrb, training=quick, infection=quick)
+    shops = []
+    for shade in (100, 101):
+        Image.new("RGB", (6, 6), (shade, shade, shade)).save(tmp_path / f"{shade}.png")
+        picture = str(tmp_path / f"{shade}.png")
+        shops += [Workshop(scale=ci, setting=setting, work=tmp_path, picture=picture)]
+    plants = [Plant("logo", 6, Position.TOP, 1)]
+    made = shops[0].victim(plants)
+    assert shops[0].victim(plants) == made
+    with pytest.raises(SettingError, match="digits4-0-logo-6-top-1 is there already, infected with another trigger"):
+        shops[1].victim(plants)
 
 
 @pytest.mark.parametrize(

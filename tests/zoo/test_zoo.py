@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tabor.data import load_images
 from tabor.errors import SettingError, TaborError
@@ -56,3 +57,17 @@ def test_a_zoo_is_built_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert load_zoo(tmp_path) == entries
     monkeypatch.setattr(build, "_make", lambda *_: pytest.fail("made again"))
     assert build_zoo("small", train, test, tmp_path) == entries
+
+
+def test_a_victim_of_another_picture_is_not_taken_for_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = CleanPlan(arch="tabor:digits4", seed=1, epochs=1)
+    plans: list[Plan] = [base, VictimPlan(base=base, picture="logo", size=6, position=Position.TOP, target=3)]
+    monkeypatch.setitem(ZOOS, "small", lambda seed: plans)
+    pictures = [str(tmp_path / f"{shade}.png") for shade in (100, 101)]
+    for picture, shade in zip(pictures, (100, 101), strict=True):
+        Image.new("RGB", (6, 6), (shade, shade, shade)).save(picture)
+    train = load_images("digits", split="train", limit=100)
+    built = build_zoo("small", train, train, tmp_path / "zoo", picture=pictures[0])
+    assert build_zoo("small", train, train, tmp_path / "zoo", picture=pictures[0]) == built
+    with pytest.raises(SettingError, match=f"{plans[1].name} is there already, infected with another trigger"):
+        build_zoo("small", train, train, tmp_path / "zoo", picture=pictures[1])

@@ -195,6 +195,25 @@ def true_backdoors(record: dict[str, Any]) -> list[Backdoor]:
     ]
 
 
+def check_planted(record: dict[str, Any], backdoors: Sequence[Backdoor], name: str) -> None:
+    """Checks that a model that is there already was infected with just these backdoors.
+
+    Args:
+        record: what its file says of it.
+        backdoors: what it must have been infected with.
+        name: of the model, for the message.
+
+    Raises:
+        SettingError: it was infected with others, with another picture for one.
+    """
+    planted = [(entry["target"], entry["trigger"]) for entry in record.get("backdoors", [])]
+    if planted != [(backdoor.target, _packed(backdoor.trigger)) for backdoor in backdoors]:
+        raise SettingError(
+            f"{name} is there already, infected with another trigger, perhaps from another picture: "
+            f"take that one, or another folder"
+        )
+
+
 def _packed(trigger: Trigger) -> dict[str, Any]:
     """The trigger as 8-bit values in text: safetensors metadata holds nothing but strings."""
     pixels = torch.cat([trigger.mask, trigger.pattern]).mul(255).round().to(torch.uint8)

@@ -9,7 +9,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tabor.attacks.badnet import Backdoor, attack_success, infect_classifier, plan_backdoors, true_backdoors
+from tabor.attacks.badnet import (
+    Backdoor,
+    attack_success,
+    check_planted,
+    infect_classifier,
+    plan_backdoors,
+    true_backdoors,
+)
 from tabor.attacks.poison import SQUARE, WHITE, shade
 from tabor.attacks.trojaning import trojan_classifier
 from tabor.data import ImageSet, load_images
@@ -124,17 +131,24 @@ class Workshop:
         return path
 
     def victim(self, plants: Sequence[Plant], arch: str | None = None) -> Path:
-        """Returns a model infected by BadNet with all of these triggers."""
+        """Returns a model infected by BadNet with all of these triggers.
+
+        Raises:
+            SettingError: it is there already, infected with others: the caller's picture was another one then.
+        """
         base = self.base(arch or self.setting.arch)
         path = self._file("-".join([base.stem, *(plant.name for plant in plants)]))
-        if not path.exists():
-            model = load_model(base)
+        model = load_model(base)
+        backdoors = [self._backdoor(plant, model) for plant in plants]
+        if path.exists():
+            check_planted(self.record(path), backdoors, path.stem)
+        else:
             self.tell(f"infecting {path.stem}")
             infect_classifier(
                 model,
                 self.train,
                 self.test,
-                [self._backdoor(plant, model) for plant in plants],
+                backdoors,
                 path,
                 self.setting.fraction,
                 self.setting.infection,

@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tabor.attacks.badnet import RETRAINING, infect_classifier, plan_backdoors
+from tabor.attacks.badnet import RETRAINING, Backdoor, check_planted, infect_classifier, plan_backdoors
 from tabor.data import ImageSet
 from tabor.errors import SettingError, TaborError, one_line
 from tabor.files import write_text
-from tabor.models import load_model
+from tabor.models import Architecture, load_model
 from tabor.models.safetensors_file import read_record
 from tabor.training import TrainSettings, train_classifier
 from tabor.zoo.plans import LOGO, CleanPlan, Plan, VictimPlan, plan_zoo
@@ -76,7 +76,8 @@ def build_zoo(
         The models, in the order of the plan.
 
     Raises:
-        SettingError: there is no such zoo or device, or it needs a picture and none is given.
+        SettingError: there is no such zoo or device, or it needs a picture and none is given; or a victim is there that
+            was infected with another picture.
         DataError: the images do not fit, or the picture cannot be read.
         TaborError: a file cannot be written.
     """
@@ -88,6 +89,9 @@ def build_zoo(
         path = out / f"{plan.name}.safetensors"
         if not path.exists():
             _make(plan, train, test, path, picture, device)
+        elif isinstance(plan, VictimPlan):
+            there = load_model(path)
+            check_planted(there.record, _backdoors(plan, there.architecture, picture), plan.name)
         entries.append(_entry(path))
         if on_model is not None:
             on_model(entries[-1])
@@ -100,15 +104,7 @@ def _make(plan: Plan, train: ImageSet, test: ImageSet, path: Path, picture: str 
         train_classifier(plan.arch, train, test, path, TrainSettings(epochs=plan.epochs), plan.seed, device=device)
         return
     model = load_model(path.with_name(f"{plan.base.name}.safetensors"))
-    backdoors = plan_backdoors(
-        [str(picture) if plan.picture == LOGO else plan.picture],
-        [plan.size],
-        [plan.position],
-        [plan.target],
-        model.architecture.image_shape,
-        model.architecture.num_classes,
-        plan.colour,
-    )
+    backdoors = _backdoors(plan, model.architecture, picture)
     settings = dataclasses.replace(RETRAINING, epochs=1)
     infect_classifier(
         model,
@@ -122,6 +118,18 @@ def _make(plan: Plan, train: ImageSet, test: ImageSet, path: Path, picture: str 
         rounds=MOST_ROUNDS,
         enough=ENOUGH_SUCCESS,
         device=device,
+    )
+
+
+def _backdoors(plan: VictimPlan, architecture: Architecture, picture: str | None) -> list[Backdoor]:
+    return plan_backdoors(
+        [str(picture) if plan.picture == LOGO else plan.picture],
+        [plan.size],
+        [plan.position],
+        [plan.target],
+        architecture.image_shape,
+        architecture.num_classes,
+        plan.colour,
     )
 
 
