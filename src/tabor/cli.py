@@ -129,7 +129,7 @@ def scan(
 
 
 @app.command()
-def demo(seed: options.Seed = 0, out: options.Run = None, json_only: options.Json = False) -> int:
+def demo(seed: options.Seed = 0, out: options.DemoRuns = None, json_only: options.Json = False) -> int:
     """Train an infected and a clean model on handwritten digits, and scan both: no file or download needed."""
     from tabor.demo import run_demo
     from tabor.progress import live

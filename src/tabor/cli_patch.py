@@ -52,7 +52,7 @@ def patch(
     device: options.Device = "auto",
     seed: options.Seed = 0,
     skip_bad_images: options.SkipBad = False,
-    trust_code: options.TrustCode = False,
+    trust_code: options.TrustPickle = False,
     isolate: options.Isolate = True,
     json_only: options.Json = False,
 ) -> int:

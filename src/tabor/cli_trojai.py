@@ -42,7 +42,7 @@ def trojai(
     examples: Annotated[Path | None, _file("examples_dirpath", "Folder of clean images.")] = None,
     metaparameters: Annotated[Path | None, _file("metaparameters_filepath", "JSON; default: those shipped.")] = None,
     schema: Annotated[Path | None, _file("schema_filepath", "Its JSON Schema; default: the one shipped.")] = None,
-    trust_code: options.TrustCode = False,
+    trust_code: options.TrustPickle = False,
     learned_parameters: Annotated[Unused, _unused("learned_parameters_dirpath")] = None,
     round_training_dataset: Annotated[Unused, _unused("round_training_dataset_dirpath")] = None,
     source_dataset: Annotated[Unused, _unused("source_dataset_dirpath")] = None,
@@ -54,8 +54,8 @@ def trojai(
 ) -> int:
     """Write the probability that a model is backdoored, as the detectors of TrojAI do.
 
-    TrojAI's models are pickled, so nothing is read without --trust-code.  Where the scan cannot be done no result is
-    written, which counts as 0.5.
+    TrojAI's own models are pickled modules, which are read with --trust-code alone.  Where the scan cannot be done no
+    result is written, which counts as 0.5.
     """
     from tabor.progress import live
     from tabor.trojai import configure, infer

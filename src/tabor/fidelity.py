@@ -38,13 +38,13 @@ class Correctness(enum.Enum):
     """The four symbols of §5.2.2."""
 
     SUCCESS = "●"
-    """Every planted target reported and nothing else; for a clean model, nothing reported."""
+    """A planted target reported, and no class that is none; for a clean model, nothing reported."""
     SUCCESS_WITH_ERRORS = "⦿"
     """A planted target reported, and classes that are none."""
     INCORRECT = "⊖"
     """Only classes reported that are no planted target."""
     FAILURE = "○"
-    """A planted backdoor not reported, or something reported for a clean model."""
+    """Nothing reported though a backdoor was planted, or something reported for a clean model."""
 
 
 def correctness(reported: Collection[int], planted: Collection[int]) -> Correctness:

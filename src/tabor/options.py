@@ -53,7 +53,8 @@ OwnModel = Annotated[
 ]
 Data = Annotated[str, typer.Option("--data", help="Image folder, parquet folder, or the word [b]digits[/b].")]
 Split = Annotated[
-    str | None, typer.Option("--split", help="Which split; default: the test split of parquet files, or all.")
+    str | None,
+    typer.Option("--split", help="Which split; default: of parquet files test, else validation; of folders all."),
 ]
 TrainSplit = Annotated[str, typer.Option("--split", help="The split to train on.")]
 TestSplit = Annotated[str, typer.Option("--test-split", help="The split to test on.")]
@@ -104,10 +105,14 @@ Run = Annotated[
     typer.Option("--out", help="Folder for result, triggers, pictures and report; an interrupted scan goes on."),
 ]
 ModelOut = Annotated[Path, typer.Option("--out", help="The model file to write (.safetensors).")]
+DemoRuns = Annotated[
+    Path | None, typer.Option("--out", help="Folder for both results, triggers, pictures and reports.")
+]
 AllowTorchScript = Annotated[bool, typer.Option("--allow-torchscript", help="Run a TorchScript file, which is code.")]
 TrustCode = Annotated[
     bool, typer.Option("--trust-code", help="Run what the model file calls, or the Python file of --arch FILE.py:FUNC.")
 ]
+TrustPickle = Annotated[bool, typer.Option("--trust-code", help="Run what the model file calls.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result alone, as JSON.")]
 Epochs = Annotated[int | None, typer.Option("--epochs", min=1, help="Passes over the training images.")]
 Targets = Annotated[list[int], typer.Option("--target", help="The class a trigger sends images to; repeatable.")]

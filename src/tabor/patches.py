@@ -160,6 +160,6 @@ def _shares(start: int, end: int, length: int, grid: int) -> Tensor:
 
 
 def plain_colours(channels: int) -> Tensor:
-    """Returns the corners of the colour cube and its middle, shape (colours, C)."""
+    """Returns the corners of the colour cube and its middle, (colours, C); of over 3 channels black, grey, white."""
     corners = list(itertools.product((0.0, 1.0), repeat=channels)) if channels <= 3 else []
     return torch.tensor([*corners, *([level] * channels for level in (0.0, 0.5, 1.0) if level == 0.5 or not corners)])

@@ -93,7 +93,7 @@ class ClassFinding:
         name: the class's name in the data, or its index as text.
         status: how the search ended.
         score: the trigger's quality on the method's scale; smaller is more suspicious (Eq. 8 or the mask's L1).
-        anomaly_index: how many robust standard deviations the score lies below the classes' median.
+        anomaly_index: how many robust standard deviations the score lies below the median of the classes held against.
         flagged: whether the class is reported as a backdoor's target.
         mask_l1: the sum of the mask, in pixels.
         attack_success: share of images of other classes that the trigger sends here, in [0, 1] (acc_att).

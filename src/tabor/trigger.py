@@ -1,6 +1,6 @@
 """A trigger: where it is (the mask M) and how it looks (the pattern Δ).  Paper Fig. 1 and Eq. 1.
 
-The three operations are pure functions that broadcast, so the search (many classes at once), the attacks, the
+The four operations are pure functions that broadcast, so the search (many classes at once), the attacks, the
 quality measure and the report all share them.  `Trigger` is one mask with one pattern.
 """
 

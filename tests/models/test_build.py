@@ -105,6 +105,7 @@ def test_a_strangers_name_becomes_one_printable_line() -> None:
         pytest.param({"channels": 0}, "at least one channel and one pixel", id="no channel"),
         pytest.param({"size": (32, 0)}, "at least one channel and one pixel", id="no pixel"),
         pytest.param({"mean": (0.5,) * 3}, "mean and std belong together", id="mean alone"),
+        pytest.param({"mean": 0.5, "std": 0.5}, "takes a tuple of numbers", id="no tuple"),
         pytest.param({"std": (0.5,) * 3}, "mean and std belong together", id="std alone"),
         pytest.param({"mean": (0.5,) * 2, "std": (0.5,) * 3}, "2 values for images of 3 channels", id="too few values"),
         pytest.param({"mean": (0.5,) * 3, "std": (0.5, 0.0, 0.5)}, "std must be positive", id="std of zero"),

@@ -1,4 +1,4 @@
-"""Stamping triggers: from a picture or a square to a `Trigger`, and from clean images to poisoned ones.  [§2.1]"""
+"""Triggers from a picture or a square, and which images are to carry them.  [§2.1]"""
 
 from __future__ import annotations
 

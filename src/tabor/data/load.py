@@ -37,7 +37,8 @@ def load_images(
             file, or "digits" for scikit-learn's (a folder of that name is "./digits"). See `list_folder`,
             `list_parquet` and `digits` for how each numbers its classes.
         size: (height, width), or one number for a square, to resize to; None: their own, which must agree.
-        split: the part of the data to use; None: the whole folder, or of parquet files the test split.
+        split: the part of the data to use; None: the whole folder, or of parquet files the test split, else the
+            validation split, else the only one.
         limit: at most so many images, balanced over the classes as `ImageSet.balanced` does.
         seed: of the draw that `limit` makes.
         skip_bad: whether to leave out, with one warning in the log, images that cannot be read.

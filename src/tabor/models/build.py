@@ -29,8 +29,8 @@ class Architecture:
         num_classes: number of logits, at least 2.
         channels: channels of the images.
         size: (H, W) of the images in pixels.
-        mean, std: normalisation that the network was trained with, one number or one a channel, in units of
-            `value_range` and in the network's own order of channels; None: none.
+        mean, std: normalisation that the network was trained with, tuples of one number or of one a channel, in units
+            of `value_range` and in the network's own order of channels; None: none.
         bgr: whether the network takes its channels as blue, green, red.
         value_range: what the network calls black and white, before the normalisation.
     """
@@ -89,6 +89,8 @@ class Architecture:
 
 
 def _check_normalisation(values: tuple[float, ...], channels: int) -> None:
+    if not isinstance(values, tuple):
+        raise ModelError(f"normalisation takes a tuple of numbers, one or one a channel, got {one_line(values)}")
     if len(values) != channels:
         raise ModelError(f"normalisation has {len(values)} values for images of {channels} channels")
     if not all(isinstance(value, int | float) and math.isfinite(value) for value in values):

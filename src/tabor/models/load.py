@@ -90,7 +90,7 @@ def load_model(
         num_classes: number of logits; None: found from the weights' shapes.
         channels: channels of the images, 3 if nobody says.
         size: (H, W) of the images in pixels, (32, 32) if nobody says.
-        mean: per-channel mean the network was trained with; None: it takes images in [0, 1].
+        mean: per-channel mean the network was trained with; None: as the file says, else it takes images in [0, 1].
         std: the standard deviation that goes with it.
         bgr: whether the network takes blue, green, red.
         value_range: what the network calls black and white, before the normalisation; (0, 1) if nobody says.

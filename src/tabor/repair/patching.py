@@ -168,7 +168,7 @@ def patch(
 
 
 def restored_backdoors(result: ScanResult) -> list[Backdoor]:
-    """Returns the triggers of the flagged classes that work: the smallest mask, and the whole patch."""
+    """Returns the flagged classes' triggers: the smallest mask, if it works or is all there is, and the whole patch."""
     found = []
     for target in result.targets:
         patched = target in result.patches

@@ -1,4 +1,4 @@
-"""What lies in a `.pt2` archive of torch.export: a program as JSON, and tensors as raw bytes.
+"""What lies in a `.pt2` archive of torch.export: a program as JSON, and tensors as raw bytes or as a checkpoint.
 
 `torch.export.load` runs code from the file: pickled constants, guards, and expressions that are evaluated.  So the
 records are read here, as data: JSON of a limited size, and bytes that a tensor must not reach beyond.
