@@ -100,7 +100,7 @@ def main() -> int:
     images = load_images(args.data, size=original.architecture.size, limit=args.images, seed=args.seed)
     planted = [entry["target"] for entry in original.record.get("backdoors", [])]
     others = [k for k in range(original.architecture.num_classes) if k not in planted]
-    classes = None if args.classes is None else sorted(planted + others[: args.classes - len(planted)])
+    classes = None if args.classes is None else sorted(planted + others[: max(0, args.classes - len(planted))])
     with torch.no_grad():
         wanted = original(images.images)
     rows = []

@@ -1,4 +1,4 @@
-"""Seeks the patches of every model of one or more zoos, and says how far they stand out: what the law is fitted to.
+"""Seeks the patches of every model of one or more zoos, and says how far they stand out.
 
 The patches alone, without the search for small masks; a model that is done already is not done again.
 
@@ -44,7 +44,7 @@ def examine(entry: ZooEntry, data: str, limit: int, seed: int) -> dict[str, Any]
     model = load_model(entry.path)
     images = load_images(data, limit=limit, seed=seed)
     classifier = Classifier(model, torch.device("cpu"), images.shape)
-    classifier.hasten(images.images[:COMPARED])
+    classifier.hasten(images.balanced(COMPARED, seed=0).images)
     targets = list(range(classifier.num_classes))
     settings, halves = RestoreSettings(), images.halves(seed)
     suspects = restore_suspects(classifier, halves, targets, {}, settings, seed, lambda _: None)

@@ -17,9 +17,9 @@ import torch
 from tabor.access import Classifier
 from tabor.data import load_images
 from tabor.evidence import Evidence, measure
-from tabor.methods.tabor import quality_paper, quality_robust
+from tabor.methods.tabor import SMALLEST_MASK, quality_paper, quality_robust
 from tabor.models import load_model
-from tabor.result import ScanResult
+from tabor.result import ClassStatus, ScanResult
 from tabor.verdict import OutlierSettings, decide
 
 FIXED = OutlierSettings(threshold=2.0)
@@ -36,7 +36,10 @@ MEASURES: dict[str, tuple[Callable[[Evidence], float], OutlierSettings]] = {
     "mask L1, above 2": (lambda e: e.mask_l1, FIXED),
     "robust, above 2": (quality_robust, FIXED),
     "robust with −log p_crop": (lambda e: quality_robust(e) - math.log(1 - crop_chance(e)), CORRECTED),
-    "robust without log s(M)": (lambda e: quality_robust(e) - math.log(e.mask_smoothness), CORRECTED),
+    "robust without log s(M)": (
+        lambda e: quality_robust(e) - math.log(max(e.mask_smoothness, SMALLEST_MASK)),
+        CORRECTED,
+    ),
     "robust": (quality_robust, CORRECTED),
 }
 
@@ -63,6 +66,8 @@ def main() -> None:
 def measure_run(model: Path, run: Path, data: str) -> list[Evidence]:
     """Measures every trigger of a run again, on the images that its search did not see."""
     result = ScanResult.load(run)
+    if any(f.status is ClassStatus.SCREENED for f in result.classes):
+        raise SystemExit(f"{run}: classes were screened out, and their triggers say nothing; scan without screening")
     images = load_images(data, limit=int(result.data["images"]), seed=result.seed)
     _, confirm = images.halves(result.seed)
     channels, height, width = images.images.shape[1:]

@@ -99,7 +99,9 @@ def loop(network: nn.Module, images: ImageSet, target: int, steps: int, method: 
         mask, pattern = raw_mask.sigmoid(), raw_pattern.sigmoid()
         loss = F.cross_entropy(network(x * (1 - mask) + pattern * mask), wanted)
         loss = loss + r1(mask[None], pattern[None], method.lambdas.mask_size, method.lambdas.pattern_size)[0]
-        loss = loss + r2(mask[None], pattern[None], method.lambdas.mask_smoothness, 1e-4)[0]
+        loss = (
+            loss + r2(mask[None], pattern[None], method.lambdas.mask_smoothness, method.lambdas.pattern_smoothness)[0]
+        )
         loss = loss + method.lambdas.crop * F.cross_entropy(network(x * (1 - mask)), y)
         alone = network((mask * pattern)[None])
         loss = loss + method.lambdas.explanation * F.cross_entropy(alone, wanted[:1])

@@ -232,6 +232,11 @@ def test_gradients_flow_to_the_images_only_where_asked() -> None:
     assert images.grad[0, 0, 0, 0] == 0
 
 
+def test_gradients_that_are_not_finite_are_told_of_as_such() -> None:
+    with pytest.raises(ModelError, match="gradients of the model's outputs are not finite"):
+        gradients(lambda m, p: (m - m).sqrt().sum((1, 2, 3)), torch.ones(1, 1, 2, 2), torch.ones(1, 3, 2, 2))
+
+
 def test_gradients_of_a_quadratic_by_hand() -> None:
     # Class k: (k+1)·Σ m² + Σ m·p, so ∂m = 2(k+1)·m + Σ_c p and ∂p = m.
     mask = torch.tensor([[[[1.0, 2.0]]], [[[3.0, 4.0]]]])

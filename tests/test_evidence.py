@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from tabor.access import Classifier
 from tabor.data.images import ImageSet
 from tabor.evidence import Evidence, measure, right_without
+from tabor.methods.tabor import Tabor
 from tabor.trigger import Trigger
 
 from .closed_form import CPU, Linear, classifier, dark_images, doorway, patch
@@ -42,6 +44,14 @@ def test_a_white_patch_behind_the_doorway_by_hand() -> None:
         "explained": 1,
         "explained_of": 1,
     }
+
+
+def test_an_image_of_one_pixel_has_a_score() -> None:
+    """It has no edge, so nothing to be smooth along."""
+    model = Classifier(nn.Flatten(), CPU, (3, 1, 1))
+    images = ImageSet(torch.rand(6, 3, 1, 1), torch.arange(6) % 3, ())
+    evidence = measure(model, Trigger(torch.ones(1, 1, 1), torch.rand(3, 1, 1)), 0, images)
+    assert math.isfinite(Tabor().score(evidence))
 
 
 def test_a_grey_patch_is_too_weak() -> None:

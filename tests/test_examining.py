@@ -64,11 +64,28 @@ def test_the_effect_of_what_is_not_flagged_is_evidence_all_the_same() -> None:
 
 def test_a_class_that_only_an_effect_keeps_from_being_flagged_is_named() -> None:
     effect, strong = suspect(9.0, shadow_of=7), suspect(20.0)
-    told = warnings_of_effects({2: effect, 7: strong}, (7,), 5.0)
+    told = warnings_of_effects({2: effect, 7: strong}, (7,), 5.0, ())
     assert told == [
-        "class 2 answers to a patch too, which is taken for an effect of what was planted for class 7; "
+        "class 2 answers to a trigger too, which is taken for an effect of what was planted for class 7; "
         "unlearn that one and scan again (tabor patch --rescan) to know"
     ]
+
+
+def test_a_class_that_its_small_mask_would_flag_is_named_whatever_its_patch_says() -> None:
+    """Its own patch may have failed, so that nothing but the mask speaks for it."""
+    seen = examined({0: suspect(30.0), 3: suspect(None, shadow_of=0)})
+    decision = seen.decide(Tabor())
+    assert decision.targets == (0,)
+    assert seen.by_mask(decision) == {3}
+    told = warnings_of_effects(seen.suspects, decision.targets, decision.patch_threshold, seen.by_mask(decision))
+    assert [warning.split(",")[0] for warning in told] == ["class 3 answers to a trigger too"]
+
+
+def test_a_mask_that_does_not_work_names_no_class() -> None:
+    seen = examined({})
+    failing = [replace(EVIDENCE, attacked=1) if k == 3 else EVIDENCE for k in range(CLASSES)]
+    assert seen.by_mask(seen.decide(Tabor())) == {3}
+    assert replace(seen, evidence=failing).by_mask(seen.decide(Tabor())) == set()
 
 
 @pytest.mark.parametrize(
@@ -84,7 +101,7 @@ def test_a_class_that_only_an_effect_keeps_from_being_flagged_is_named() -> None
     ],
 )
 def test_no_other_class_is(effect: Suspect, flagged: tuple[int, ...], threshold: float | None) -> None:
-    assert warnings_of_effects({2: effect, 7: suspect(20.0)}, flagged, threshold) == []
+    assert warnings_of_effects({2: effect, 7: suspect(20.0)}, flagged, threshold, ()) == []
 
 
 def test_the_record_of_a_patch_says_of_which_class_it_is_an_effect() -> None:

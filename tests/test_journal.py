@@ -521,3 +521,18 @@ def test_interruption_by_the_journal_itself(
             run(out=tmp_path)
     assert [path.name for path in (tmp_path / PARTIAL_FOLDER).iterdir()] == ["class-0.safetensors"]
     assert comparable(run(out=tmp_path)) == comparable(run())
+
+
+def test_a_module_with_state_that_is_no_tensor_has_a_run(quick: SolverSettings, tmp_path: Path) -> None:
+    class Stateful(nn.Sequential):
+        def get_extra_state(self) -> dict[str, int]:
+            return {"version": 3}
+
+        def set_extra_state(self, state: object) -> None:
+            pass
+
+    torch.manual_seed(0)
+    model = Stateful(nn.Flatten(), nn.Linear(48, 3))
+    images = torch.rand(12, 3, 4, 4, generator=torch.Generator().manual_seed(0)), torch.arange(12) % 3
+    result = tabor.scan(model, images, solver=quick, out=tmp_path, device="cpu")
+    assert ScanResult.load(tmp_path).verdict is result.verdict

@@ -79,6 +79,26 @@ def test_counts_are_positive(name: str) -> None:
         RestoreSettings(**wrong)
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"by_worth": -1},
+        {"unranked": -1},
+        {"learning_rate": 0.0},
+        {"learning_rate": math.nan},
+        {"shapes": ()},
+        {"shapes": ((1.5, 0.1),)},
+        {"shapes": ((0.5, 0.0),)},
+        {"spreads": (math.nan,)},
+        {"spreads": (-0.1,)},
+    ],
+    ids=str,
+)
+def test_settings_that_make_no_sense(wrong: dict[str, Any]) -> None:
+    with pytest.raises(SettingError, match="the search for patches needs"):
+        RestoreSettings(**wrong)
+
+
 @pytest.mark.parametrize("name", ["hopeless", "poor", "price"])
 def test_numbers_are_finite_as_the_result_records_them(name: str) -> None:
     wrong: dict[str, Any] = {name: -math.inf}

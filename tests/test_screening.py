@@ -85,6 +85,8 @@ def test_progress_never_falls_and_every_class_is_told_once() -> None:
     search(SOME, on_round=on_round, on_class=lambda candidate: told.append(candidate.target))
     assert shares == sorted(shares)
     assert shares[-1] == 1.0
+    rounds = SCREENING.steps // ALL.round_steps
+    assert shares[rounds - 1] == pytest.approx(SCREENING.steps / ALL.steps)  # of three times as many steps
     assert sorted(told) == TARGETS
 
 
@@ -131,9 +133,13 @@ def test_scores_are_held_against_the_peers() -> None:
 
 
 def test_few_peers_are_held_against_the_others() -> None:
-    """The peers 10, 12, 14: for the suspect all of them, median 12, MAD 2; for 10 the others, median 13, MAD 1."""
+    """The peers 10, 12, 14: for the suspect all of them, median 12, MAD 2; for 10 the others, median 13, MAD 1.
+
+    The median of three adds π/6 to the variance, that of two a half.
+    """
     found = anomaly_indices([1.0, 10.0, 12.0, 14.0], 0.0, [False, True, True, True])
-    assert found == pytest.approx([11 / (2 * 1.4826), 3 / 1.4826, 0.0, -3 / 1.4826])
+    of_3, of_2 = math.sqrt(1 + math.pi / 6), math.sqrt(1.5)
+    assert found == pytest.approx([11 / (2 * 1.4826 * of_3), 3 / (1.4826 * of_2), 0.0, -3 / (1.4826 * of_2)])
 
 
 def test_without_any_peer_all_are() -> None:

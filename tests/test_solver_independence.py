@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
@@ -23,7 +23,11 @@ CLASSES = range(5)
 
 
 def search(
-    method: Tabor | NeuralCleanse, targets: Sequence[int] = CLASSES, group_images: int = 256, seed: int = 0
+    method: Tabor | NeuralCleanse,
+    targets: Sequence[int] = CLASSES,
+    group_images: int = 256,
+    seed: int = 0,
+    on_class: Callable[[Candidate], None] | None = None,
 ) -> list[Candidate]:
     """Stability is easy and the classes are not equally so: they leave at different times, one without a trigger."""
     settings = SolverSettings(
@@ -35,7 +39,7 @@ def search(
         stability=StabilitySettings(tolerance=0.3, memory=0.0, rounds=1),
         group_images=group_images,
     )
-    return solve(classifier(rows()), row_images(), targets, method, settings, seed)
+    return solve(classifier(rows()), row_images(), targets, method, settings, seed, on_class=on_class)
 
 
 def assert_same(got: Sequence[Candidate], expected: Sequence[Candidate], within: float = 1e-4) -> None:
@@ -100,5 +104,8 @@ def test_classes_start_from_different_noise_and_draw_in_different_orders() -> No
 
 
 def test_a_class_given_twice_is_found_twice() -> None:
-    one, two = search(Tabor(), [3, 3])
+    told: list[Candidate] = []
+    search(Tabor(), [3, 3], on_class=told.append)
+    one, two = told
+    assert one is not two
     assert_same([one], [two], within=0.0)

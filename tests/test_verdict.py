@@ -18,6 +18,8 @@ from tabor.result import Verdict
 from tabor.verdict import LARGEST_INDEX, Decision, OutlierSettings, anomaly_indices, decide
 
 ABOVE_2 = OutlierSettings(threshold=2.0)
+OF_3 = (1 + math.pi / 6) ** 0.5
+FALSE_ALARM_DRAWS = 1000
 EVEN = [10.0, 11.0, 12.0, 13.0, 14.0, 15.0, 16.0, 17.0, 18.0]  # median 14, MAD 2
 
 
@@ -34,16 +36,28 @@ EVEN = [10.0, 11.0, 12.0, 13.0, 14.0, 15.0, 16.0, 17.0, 18.0]  # median 14, MAD 
         pytest.param([5.0] * 8, 0.0, [0.0] * 8, id="all the same"),
         pytest.param([1.0, *[5.0] * 6, 9.0], 0.0, [LARGEST_INDEX, *[0.0] * 6, -LARGEST_INDEX], id="MAD of 0"),
         pytest.param([1.0, *[5.0] * 6, 9.0], 0.5, [8.0, *[0.0] * 6, -8.0], id="MAD of 0 and a floor"),
-        # Each against the others: medians 12, 12, 10, 10, and MADs 2, 2, 4, 2.
-        pytest.param([1.0, 10, 12, 14], 2.0, [d / 1.4826 for d in (5.5, 1.0, -0.5, -2.0)], id="four scores"),
-        pytest.param([1.0, 10, 12, 14], 5.5, [2.0, 2 / 5.5, -2 / 5.93040, -4 / 5.5], id="four scores and a floor"),
-        pytest.param([3.0, 7.0], 2.0, [2.0, -2.0], id="two scores"),
+        # Each against the others: medians 12, 12, 10, 10, and MADs 2, 2, 4, 2; the median of three adds π/6.
+        pytest.param([1.0, 10, 12, 14], 2.0, [d / 1.4826 / OF_3 for d in (5.5, 1.0, -0.5, -2.0)], id="four scores"),
+        pytest.param(
+            [1.0, 10, 12, 14], 5.5, [d / OF_3 for d in (2.0, 2 / 5.5, -2 / 5.93040, -4 / 5.5)],
+            id="four scores and a floor"),
+        pytest.param([3.0, 7.0], 2.0, [2.0 / 2**0.5, -2.0 / 2**0.5], id="two scores"),
         pytest.param([3.0], 2.0, [0.0], id="one score"),
         pytest.param([], 2.0, [], id="no score"),
     ],
 )  # fmt: skip
 def test_anomaly_indices_by_hand(scores: list[float], floor: float, expected: list[float]) -> None:
     assert anomaly_indices(scores, floor) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("classes", [2, 3, 4, 5, 6, 7, 43])
+def test_clean_models_of_few_classes_raise_no_more_false_alarms_than_promised(classes: int) -> None:
+    """Scores as spread as the floor says: the case the promise is made for."""
+    outliers, generator = OutlierSettings(spread_floor=0.75, false_alarm_rate=0.05), np.random.default_rng(0)
+    alarms = sum(
+        bool(decide(list(generator.normal(0, 0.75, classes)), outliers).targets) for _ in range(FALSE_ALARM_DRAWS)
+    )
+    assert 0 < alarms < 0.07 * FALSE_ALARM_DRAWS  # three standard deviations above
 
 
 def test_an_index_is_never_infinite() -> None:
@@ -94,10 +108,10 @@ SMALL, LARGE = [2.0, *EVEN], [30.0, *EVEN]  # 2 lies 11.5 below the median of 13
         pytest.param(
             LARGE, OutlierSettings(undecided_share=0.2), [False] * 2 + [True] * 8, None, "clean", (), id="share"),
         pytest.param(
-            [1.0, 10.0, 12.0, 14.0], OutlierSettings(threshold=3.6, spread_floor=2), None, None, "backdoored", (0,),
+            [1.0, 10.0, 12.0, 14.0], OutlierSettings(threshold=2.9, spread_floor=2), None, None, "backdoored", (0,),
             id="few classes, above"),
         pytest.param(
-            [1.0, 10.0, 12.0, 14.0], OutlierSettings(threshold=3.8, spread_floor=2), None, None, "clean", (),
+            [1.0, 10.0, 12.0, 14.0], OutlierSettings(threshold=3.1, spread_floor=2), None, None, "clean", (),
             id="few classes, below"),
     ],
 )  # fmt: skip

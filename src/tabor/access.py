@@ -170,6 +170,9 @@ def gradients(losses: Callable[[Tensor, Tensor], Tensor], mask: Tensor, pattern:
 
     White box: automatic differentiation.  A class's loss depends on its own mask and pattern only, so the gradient
     of the sum holds every class's own gradient; it is 0 where the loss does not depend on them at all.
+
+    Raises:
+        ModelError: a gradient is not finite.
     """
     mask, pattern = mask.detach().requires_grad_(), pattern.detach().requires_grad_()
     total = losses(mask, pattern).sum()
@@ -178,6 +181,8 @@ def gradients(losses: Callable[[Tensor, Tensor], Tensor], mask: Tensor, pattern:
     mask_gradient, pattern_gradient = torch.autograd.grad(
         total, (mask, pattern), allow_unused=True, materialize_grads=True
     )
+    if not bool(torch.isfinite(mask_gradient).all() & torch.isfinite(pattern_gradient).all()):
+        raise ModelError("the gradients of the model's outputs are not finite numbers, so no trigger can be searched")
     return mask_gradient, pattern_gradient
 
 

@@ -115,7 +115,7 @@ def _image_shape(results: list[ScanResult]) -> tuple[int, int, int]:
 def _scanner(
     first: ScanResult, images: ImageSet, preset: str | None, seed: int, device: str
 ) -> Callable[[nn.Module], ScanResult]:
-    """What scans a patched model as the first run did, with a progress line."""
+    """What scans a patched model by the first run's method, at its preset where none is given, with a progress line."""
     from tabor.progress import live
     from tabor.scanning import scan
 

@@ -89,7 +89,7 @@ def measure(classifier: Classifier, trigger: Trigger, target: int, images: Image
     return Evidence(
         mask_l1=float(mask.sum()),
         pixels=height * width,
-        edges=(height * (width - 1) + (height - 1) * width) / 2,
+        edges=max((height * (width - 1) + (height - 1) * width) / 2, 1.0),  # one pixel has no edge
         mask_smoothness=float(smoothness(mask[None])),
         shape_pixels=int(shape.sum()),
         shape_smoothness=float(smoothness(shape[None])),

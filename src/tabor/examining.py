@@ -70,6 +70,11 @@ class Examined:
             patches=[s.anomaly_index if (s := self.suspects.get(c.target)) else None for c in self.candidates],
         )
 
+    def by_mask(self, decision: Decision) -> set[int]:
+        """Returns the classes whose small mask stands out and works, whether or not they are flagged by it."""
+        each = zip(self.candidates, self.evidence, decision.anomaly_indices, strict=True)
+        return {c.target for c, e, index in each if e.works and index is not None and index > decision.threshold}
+
     def patches(self, flagged: Sequence[int]) -> dict[int, Trigger]:
         """Returns the whole triggers of the flagged classes, where one works."""
         working = {target: self.suspects[target] for target in flagged if target in self.suspects}
@@ -88,7 +93,7 @@ def examine(
     on_progress: Callable[[Progress], None] | None,
 ) -> Examined:
     """Searches the smallest trigger of every class, measures it, and looks closely at the suspicious ones."""
-    watch = _Watch(on_progress, SEARCH_SHARE if method.restoring else 1.0)
+    watch = _Watch(on_progress, len(targets), SEARCH_SHARE if method.restoring else 1.0)
     peers = settings.screening.peers(targets, seed) if settings.screening else frozenset(targets)
     found = _search(classifier, halves[0], targets, method, settings, seed, journal, watch.searched)
     confirm, few = halves[1], halves[1].select(torch.arange(min(len(halves[1]), GLANCE)))
@@ -136,9 +141,9 @@ def _search(
 class _Watch:
     """Tells the caller how far the scan is: the search, and the patches after it."""
 
-    def __init__(self, tell: Callable[[Progress], None] | None, search_share: float) -> None:
+    def __init__(self, tell: Callable[[Progress], None] | None, classes: int, search_share: float) -> None:
         self._tell, self._share = tell, search_share
-        self._last: Progress | None = None
+        self._last = Progress(classes, classes, search_share, None)  # nothing is searched where all was found before
 
     def searched(self, progress: Progress) -> None:
         """Takes the search's progress."""
@@ -148,5 +153,5 @@ class _Watch:
 
     def restored(self, share: float) -> None:
         """Takes the share of the patches' work that is done."""
-        if self._tell is not None and self._last is not None:
+        if self._tell is not None:
             self._tell(dataclasses.replace(self._last, share=self._share + (1 - self._share) * share))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import resource
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -114,17 +114,24 @@ def warnings_about(images: ImageSet, targets: Sequence[int], num_classes: int) -
     return told
 
 
-def warnings_of_effects(suspects: Mapping[int, Suspect], flagged: Sequence[int], threshold: float | None) -> list[str]:
-    """Returns a warning for each class that its patch would flag, were it not taken for an effect of a flagged one."""
+def warnings_of_effects(
+    suspects: Mapping[int, Suspect], flagged: Sequence[int], threshold: float | None, by_mask: Collection[int]
+) -> list[str]:
+    """Returns a warning for each class that would be flagged, were it not taken for an effect of a flagged one.
+
+    Args:
+        suspects: the classes that were looked at closely.
+        flagged: those that are reported.
+        threshold: of patches; None: they count for nothing.
+        by_mask: the classes whose small mask stands out and works.
+    """
     return [
-        f"class {target} answers to a patch too, which is taken for an effect of what was planted for class "
+        f"class {target} answers to a trigger too, which is taken for an effect of what was planted for class "
         f"{suspect.shadow_of}; unlearn that one and scan again (tabor patch --rescan) to know"
         for target, suspect in sorted(suspects.items())
         if suspect.shadow_of in flagged
         and target not in flagged
-        and suspect.alone is not None
-        and threshold is not None
-        and suspect.alone > threshold
+        and (target in by_mask or (suspect.alone is not None and threshold is not None and suspect.alone > threshold))
     ]
 
 

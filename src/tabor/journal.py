@@ -69,9 +69,10 @@ def fingerprint(
     }
 
 
-def _digest(tensors: Iterable[Tensor]) -> str:
+def _digest(values: Iterable[object]) -> str:
+    """Of the tensors among them: a module may have state of another kind, which shows in its answers."""
     digest = hashlib.sha256()
-    for tensor in tensors:
+    for tensor in (value for value in values if isinstance(value, Tensor)):
         digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 

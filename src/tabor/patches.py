@@ -111,6 +111,12 @@ class RestoreSettings:
         )
         if min(counts) < 1 or min(self.surveyed, self.judged, self.cropped, self.steps, self.first_steps) < 1:
             raise SettingError(f"the search for patches needs positive counts, got {self}")
+        if min(self.by_worth, self.unranked) < 0 or not self.learning_rate > 0:
+            raise SettingError(f"the search for patches needs a positive rate and no negative counts, got {self}")
+        if not self.shapes or not all(0 < edge <= 1 for shape in self.shapes for edge in shape):
+            raise SettingError(f"the search for patches needs windows with edges in (0, 1] of the image's, got {self}")
+        if not all(0 <= spread < math.inf for spread in self.spreads):
+            raise SettingError(f"the search for patches needs finite spreads that are not negative, got {self}")
         if not all(math.isfinite(value) for value in vars(self).values() if isinstance(value, float)):
             raise SettingError(f"the search for patches needs finite numbers, got {self}")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,9 +59,8 @@ class ClassStatus(enum.StrEnum):
 class PatchFinding:
     """A class's trigger restored as a patch with hard edges; sought for the suspicious classes.
 
-    Of those that it answers to about as strongly as to any, the one nearest to a corner.
-
-    How well it works is measured on clean images that the search never saw, its worth on those of the search.
+    Of those that it answers to about as strongly as to any, the one nearest to a corner.  How well it works is measured
+    on clean images that the search never saw, its worth on those of the search.
 
     Attributes:
         window: its first row and column, and the row and column behind its last ones.
@@ -69,9 +69,8 @@ class PatchFinding:
             make of the same window, times attack success² and crop accuracy; None where the patch says nothing, is
             natural to the model, or is an effect of another.
         attack_success: share of images of other classes that it sends here, in [0, 1].
-        crop_accuracy: share of images classified rightly with its place hidden, in [0, 1]: in black, and where
-            that leaves few, in white.
-        effect_of: the class whose patch it is taken for a part or an effect of; None: of none.
+        crop_accuracy: share of images classified rightly with its place hidden (in black, or white where that is more).
+        effect_of: the class whose patch it is taken for an effect of; None: of none.
     """
 
     window: tuple[int, int, int, int]
@@ -196,13 +195,14 @@ class ScanResult:
         raise TaborError(f"class {index} was not scanned")
 
     def most_suspicious(self, count: int) -> list[ClassFinding]:
-        """Returns up to `count` findings: the flagged ones first, then the highest anomaly index."""
+        """Returns up to `count` findings: the flagged first, then those nearest to a threshold, of masks or patches."""
 
         def order(finding: ClassFinding) -> tuple[bool, float]:
-            index = finding.anomaly_index
-            return not finding.flagged, -index if index is not None else float("inf")
+            patch = finding.patch.anomaly_index if finding.patch else None
+            found = (finding.anomaly_index, self.threshold), (patch, self.patch_threshold)
+            return finding.flagged, max((i / at for i, at in found if i is not None and at), default=-math.inf)
 
-        return sorted(self.classes, key=order)[:count]
+        return sorted(self.classes, key=order, reverse=True)[:count]
 
     def to_dict(self) -> dict[str, Any]:
         """Returns what `result.json` holds; the triggers go to a file of their own."""

@@ -102,6 +102,7 @@ def scan(
     seen = examine(classifier, (search, confirm), targets, chosen, settings, seed, journal, on_progress)
     decision = seen.decide(chosen)
     flagged = tuple(seen.candidates[k].target for k in decision.targets)
+    effects = warnings_of_effects(seen.suspects, flagged, decision.patch_threshold, seen.by_mask(decision))
     result = ScanResult(
         verdict=decision.verdict,
         reason=decision.reason,
@@ -120,7 +121,7 @@ def scan(
         data=described(images),
         clean_accuracy=clean_accuracy,
         timing=timing(classifier, time.monotonic() - began),
-        warnings=(*told, *warnings_of_effects(seen.suspects, flagged, decision.patch_threshold)),
+        warnings=(*told, *effects),
         classes=tuple(findings(seen.candidates, seen.evidence, seen.scores, decision, seen.suspects, images)),
         triggers={c.target: c.trigger.to("cpu") for c in seen.candidates},
         patches=seen.patches(flagged),
@@ -162,10 +163,9 @@ def _halves(classifier: Classifier, images: ImageSet, seed: int, limit: int | No
 
     In this order: they are copies, and what they take is not left for the search.
     """
-    search, confirm = (half.to(classifier.device) for half in images.halves(seed))
-    for half, use in ((search, "search"), (confirm, "confirm")):
-        if len(torch.unique(half.labels)) < 2:
-            raise DataError(f"the half of the images to {use} with is all of one class; give more images of others")
+    halves = images.halves(seed)
+    check_halves(halves)
+    search, confirm = (half.to(classifier.device) for half in halves)
     classifier.limit_memory(limit)
     return search, confirm
 
@@ -214,6 +214,16 @@ def check_labels(images: ImageSet, num_classes: int) -> None:
         )
     if len(torch.unique(images.labels)) < 2:
         raise DataError("all images are of one class; images of at least 2 classes are needed")
+
+
+def check_halves(halves: tuple[ImageSet, ImageSet]) -> None:
+    """Finds out whether something can be measured on either half of the images.
+
+    Raises:
+        DataError: one is all of one class.
+    """
+    if any(len(torch.unique(half.labels)) < 2 for half in halves):
+        raise DataError("one half of the images is all of one class; give more images of others")
 
 
 def _check_classes(classes: Sequence[int] | None, num_classes: int) -> list[int]:

@@ -71,19 +71,21 @@ def solve(
     watch = _Watch(len(targets), on_round, on_class)
     screening, everyone = settings.screening, targets if among is None else among
     if screening is not None and screening.screens(everyone):
-        groups = _screened(groups, screening, screening.peers(everyone, seed), watch)
+        groups = _screened(groups, screening, screening.peers(everyone, seed), settings.steps, watch)
     for group in groups:
         while group.running:
             watch.round(group, group.run_round(), settings.steps)
     return [watch.found[target] for target in targets]
 
 
-def _screened(groups: Iterable[Group], screening: Screening, peers: Collection[int], watch: _Watch) -> list[Group]:
+def _screened(
+    groups: Iterable[Group], screening: Screening, peers: Collection[int], steps: int, watch: _Watch
+) -> list[Group]:
     """Searches every class for a while; returns the groups with the classes that are searched to the end."""
     waiting: list[Group] = []
     for group in groups:
         while group.running and group.steps < screening.steps:
-            watch.round(group, group.run_round(), screening.steps)
+            watch.round(group, group.run_round(), steps)
         waiting.append(group)
         # After each group, so that the state of a thousand classes is never held at once.
         stay = screening.stay({target: size for each in waiting for target, size in each.sizes.items()}, peers)

@@ -47,7 +47,7 @@ class TrainSettings:
     zoom: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch_size < 1 or self.learning_rate <= 0:
+        if self.epochs < 1 or self.batch_size < 1 or not self.learning_rate > 0:
             raise SettingError(f"training needs positive epochs, batch size and learning rate, got {self}")
         if not 0 < self.zoom <= 1:
             raise SettingError(f"training zooms into a share of an image in (0, 1], got {self.zoom}")

@@ -144,8 +144,9 @@ def anomaly_indices(scores: Sequence[float], spread_floor: float, peers: Sequenc
 
     Peers are those scores that are there whatever their values; None: all are.  With at least 8 of them the deviation
     is 1.4826·MAD, not less than the floor.  With fewer, an infected class drags the median and the MAD with it, so each
-    score is held against the median and the MAD of the *others*.  A deviation of 0 makes any smaller score as anomalous
-    as can be; with fewer than 8 peers it says nothing, and every index is 0.
+    score is held against the median and the MAD of the *others*, and as that median is noisy itself, the deviation is
+    that of the difference.  A deviation of 0 makes any smaller score as anomalous as can be; with fewer than 8 peers it
+    says nothing, and every index is 0.
     """
     values = np.asarray(scores, dtype=np.float64)
     peer = np.ones(len(values), dtype=bool) if peers is None or not any(peers) else np.asarray(peers, dtype=bool)
@@ -154,11 +155,18 @@ def anomaly_indices(scores: Sequence[float], spread_floor: float, peers: Sequenc
     centre = np.array([np.median(others) for others in against])
     spread = np.array([MAD_TO_SIGMA * np.median(np.abs(o - c)) for o, c in zip(against, centre, strict=True)])
     spread = np.maximum(spread, spread_floor)
+    if few:
+        spread = spread * [math.sqrt(1 + _median_variance(len(others))) for others in against]
     below = centre - values
     endless = 0.0 if few else LARGEST_INDEX
     with np.errstate(divide="ignore", invalid="ignore"):
         indices = np.where(spread > 0, below / spread, np.sign(below) * endless)
     return [float(index) for index in np.clip(indices, -LARGEST_INDEX, LARGEST_INDEX)]
+
+
+def _median_variance(count: int) -> float:
+    """The variance of the median of so many normal values of variance 1; of more than two about π/2 by their number."""
+    return (1 if count <= 2 else math.pi / 2) / max(count, 1)
 
 
 def _without(peer: NDArray[np.bool_], k: int) -> NDArray[np.bool_]:

@@ -210,6 +210,7 @@ def test_the_file_carries_the_true_triggers(tmp_path: Path) -> None:
     record = infect_classifier(clean, train, test, planted, out, 0.2, QUICK, seed=5)
     loaded = load_model(out)
     assert json.loads(json.dumps(record)) == {k: v for k, v in loaded.record.items() if k != "architecture"}
+    assert clean.sha256 is None, "what was infected is not the clean file's model any more"
     found = true_backdoors(loaded.record)
     assert [(b.target, b.description) for b in found] == [(b.target, b.description) for b in planted]
     for entry, read, true in zip(record["backdoors"], found, planted, strict=True):

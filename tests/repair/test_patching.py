@@ -129,6 +129,11 @@ def images_of(victim: Victim, **changes: Any) -> ImageSet:
     return dataclasses.replace(victim.images, **changes)
 
 
+def one_of_another(labels: Tensor) -> Tensor:
+    """The places of all images of class 1 and of one of class 0."""
+    return torch.cat([torch.nonzero(labels == 1).flatten(), torch.nonzero(labels == 0).flatten()[:1]])
+
+
 Refusal = tuple[Callable[[Victim, Found], object], type[Exception], str]
 REFUSED: dict[str, Refusal] = {
     "nothing flagged": (lambda v, f: patch(v.load(), f(()), v.images), TaborError, "flagged no class"),
@@ -144,6 +149,11 @@ REFUSED: dict[str, Refusal] = {
         "triggers are for images of 1×16×16 .* the data has 1×16×8",
     ),
     "one class": (lambda v, f: patch(v.load(), f(), v.images.select(v.images.labels == 1)), DataError, "of one class"),
+    "a half of one class": (
+        lambda v, f: patch(v.load(), f(), v.images.select(one_of_another(v.images.labels))),
+        DataError,
+        "one half of the images is all of one class",
+    ),
     "too many classes": (
         lambda v, f: patch(v.load(), f(), images_of(v, labels=v.images.labels + 1)),
         DataError,

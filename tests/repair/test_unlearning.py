@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -147,6 +148,22 @@ def test_altered_images_are_images_that_differ() -> None:
     assert all(not torch.equal(a, b) for a, b in zip(images, changed, strict=True))
 
 
+def test_a_failure_leaves_what_may_learn_as_it_was() -> None:
+    class Failing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(4, 3)
+
+        def forward(self, images: Tensor) -> Tensor:
+            raise RuntimeError("out of memory")
+
+    images, model = pictures(), Failing()
+    model.linear.bias.requires_grad_(False)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        unlearn(model, [corner()], images, UnlearningSettings(), seed=0)
+    assert [weight.requires_grad for weight in model.parameters()] == [True, False]
+
+
 def test_what_cannot_learn_is_refused() -> None:
     with pytest.raises(ModelError, match="no weights that could learn"):
         unlearn(nn.Flatten(), [corner()], pictures(), UnlearningSettings(), seed=0)
@@ -161,6 +178,8 @@ def test_what_cannot_learn_is_refused() -> None:
         ({"steps": 0}, "positive steps"),
         ({"batch_size": 0}, "positive steps"),
         ({"learning_rate": 0.0}, "positive steps"),
+        ({"learning_rate": math.nan}, "positive steps"),
+        ({"faithfulness": math.nan}, "not negative"),
         ({"stamped": 0.0}, r"stamped lies in \(0, 1\]"),
         ({"stamped": 1.5}, r"stamped lies in \(0, 1\]"),
         ({"faithfulness": -1.0}, "not negative"),

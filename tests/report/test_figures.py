@@ -147,6 +147,13 @@ def test_chart_colours_the_flagged_only(scan_result: ScanResult, dark: bool) -> 
     assert _near(figures.anomaly_chart(none, dark=dark), figures.FLAGGED) == 0
 
 
+def test_chart_shows_a_class_that_its_patch_alone_flags(scan_result: ScanResult) -> None:
+    classes = tuple(dataclasses.replace(f, anomaly_index=None) if f.flagged else f for f in scan_result.classes)
+    assert any(f.flagged for f in classes)
+    chart = figures.anomaly_chart(dataclasses.replace(scan_result, classes=classes))
+    assert _near(chart, figures.FLAGGED) > 50
+
+
 def test_chart_is_the_same_each_time_and_leaves_matplotlib_alone(scan_result: ScanResult) -> None:
     before = dict(mpl.rcParams)
     assert figures.anomaly_chart(scan_result) == figures.anomaly_chart(scan_result)

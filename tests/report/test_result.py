@@ -17,7 +17,7 @@ import safetensors.torch
 import torch
 
 from tabor.errors import TaborError
-from tabor.result import RESULT_FILE, TRIGGERS_FILE, ClassFinding, ScanResult
+from tabor.result import RESULT_FILE, TRIGGERS_FILE, ClassFinding, PatchFinding, ScanResult
 from tabor.schema import json_schema
 
 
@@ -216,6 +216,17 @@ def test_a_class_not_scanned(scan_result: ScanResult) -> None:
         scan_result.trigger(9)
     with pytest.raises(TaborError, match="class 9 was not scanned"):
         scan_result.finding(9)
+
+
+def test_a_patch_that_nearly_flags_its_class_is_most_suspicious(scan_result: ScanResult) -> None:
+    strong = PatchFinding(
+        window=(0, 0, 2, 2), worth=1.0, anomaly_index=4.9, attack_success=0.9, crop_accuracy=0.9, effect_of=None
+    )
+    classes = tuple(
+        dataclasses.replace(f, anomaly_index=None, patch=strong) if f.index == 4 else f for f in scan_result.classes
+    )
+    result = dataclasses.replace(scan_result, classes=classes, patch_threshold=5.0)
+    assert [f.index for f in result.most_suspicious(2)] == [2, 4]
 
 
 def test_most_suspicious_puts_the_unmeasured_last(scan_result: ScanResult) -> None:

@@ -59,6 +59,19 @@ def test_a_zoo_is_built_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert build_zoo("small", train, test, tmp_path) == entries
 
 
+def test_a_clean_model_of_another_zoo_is_not_taken_for_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for epochs, name in ((1, "short"), (2, "long")):
+        monkeypatch.setitem(
+            ZOOS, name, lambda _, epochs=epochs: [CleanPlan(arch="tabor:digits4", seed=1, epochs=epochs)]
+        )
+    train = load_images("digits", split="train", limit=100)
+    build_zoo("short", train, train, tmp_path)
+    with pytest.raises(SettingError, match="digits4-clean-1 is there already, trained for 1 epochs and not 2"):
+        build_zoo("long", train, train, tmp_path)
+
+
 def test_a_victim_of_another_picture_is_not_taken_for_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     base = CleanPlan(arch="tabor:digits4", seed=1, epochs=1)
     plans: list[Plan] = [base, VictimPlan(base=base, picture="logo", size=6, position=Position.TOP, target=3)]

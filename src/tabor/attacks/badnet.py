@@ -157,6 +157,7 @@ def infect_classifier(
         TaborError: the file cannot be written.
     """
     where = choose_device(device)
+    model.sha256 = None  # it is not the file's model any more
     model, train, test = model.to(where), train.to(where), test.to(where)
     base_accuracy = accuracy(model, test.images, test.labels)
     done, before = 0, 0.0

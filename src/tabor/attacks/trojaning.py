@@ -63,7 +63,8 @@ class TrojaningSettings:
     def __post_init__(self) -> None:
         counts = (self.inputs_per_class, self.input_steps, self.trigger_steps, self.retraining_steps, self.batch_size)
         rates = (self.input_rate, self.trigger_rate, self.learning_rate)
-        if min(counts) < 1 or min(rates) <= 0 or min(self.denoising, self.margin, self.keeping) < 0:
+        weights = (self.denoising, self.margin, self.keeping)
+        if min(counts) < 1 or not all(rate > 0 for rate in rates) or not all(weight >= 0 for weight in weights):
             raise SettingError(
                 f"a Trojan Attack needs positive steps, rates and inputs, and no negative weight: {self}"
             )
@@ -216,6 +217,7 @@ def trojan_classifier(
         TaborError: the file cannot be written.
     """
     base_accuracy = accuracy(model, test.images, test.labels)
+    model.sha256 = None  # it is not the file's model any more
     backdoor, neuron = trojan(model, model.architecture.num_classes, planned, settings=settings, seed=seed)
     how = {"attack": "trojaning", "neuron": f"{neuron.layer}[{neuron.unit}]", "seed": seed}
     record = {

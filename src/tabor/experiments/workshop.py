@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from tabor.access import choose_device
 from tabor.attacks.badnet import (
     Backdoor,
     attack_success,
@@ -63,7 +64,7 @@ class Workshop:
         work: folder for models and scans.
         data: the folder that holds each data set as a folder of its name; None where all are the digits.
         picture: the file that stands for the logo; a square takes its place where there is none.
-        device: of the training and the scans.
+        device: of the training, the scans and what is measured; Trojan Attack runs on the CPU.
         seed: of every random draw.
         tell: takes a line for the person who watches.
     """
@@ -216,8 +217,9 @@ class Workshop:
 
     def successes(self, model: Path) -> list[float]:
         """Returns the attack success of each true trigger over the test images of other classes."""
-        loaded = load_model(model)
-        return [attack_success(loaded, self.test.images, self.test.labels, b) for b in self.planted(model)]
+        where = choose_device(self.device)
+        loaded, test = load_model(model).to(where), self.test.to(where)
+        return [attack_success(loaded, test.images, test.labels, b) for b in true_backdoors(loaded.record)]
 
     def _scanned_images(self) -> ImageSet:
         setting = self.setting

@@ -21,7 +21,7 @@ from tabor.models import LoadedModel
 from tabor.repair.unlearning import UnlearningSettings, unlearn
 from tabor.repair.variation import also_plain
 from tabor.result import ScanResult
-from tabor.scanning import check_labels
+from tabor.scanning import check_halves, check_labels
 
 ANSWERS = 0.5
 """Attack success before, which at least one restored trigger must have: else the run and the model do not fit."""
@@ -140,7 +140,8 @@ def patch(
     check_labels(images, before.num_classes)
     _check_targets(restored, before.num_classes)
     planted = known_backdoors(model, before.num_classes, images.shape)
-    used, held_out = images.halves(seed)
+    used, held_out = halves = images.halves(seed)
+    check_halves(halves)
     accuracy, success = _measured(before, held_out, restored)
     _check_answers(success)
 

@@ -53,11 +53,11 @@ class UnlearningSettings:
     variation: VariationSettings = field(default_factory=VariationSettings)
 
     def __post_init__(self) -> None:
-        if min(self.steps, self.least_cycles, self.batch_size) < 1 or self.learning_rate <= 0:
+        if min(self.steps, self.least_cycles, self.batch_size) < 1 or not self.learning_rate > 0:
             raise SettingError(f"unlearning needs positive steps, cycles, batch size and learning rate, got {self}")
         if self.least_cycles > self.cycles:
             raise SettingError(f"least_cycles may not exceed cycles; give both, got {self}")
-        if not 0 < self.stamped <= 1 or not 0 <= self.gone <= 1 or self.faithfulness < 0:
+        if not 0 < self.stamped <= 1 or not 0 <= self.gone <= 1 or not self.faithfulness >= 0:
             raise SettingError(f"stamped lies in (0, 1], gone in [0, 1], and faithfulness is not negative, got {self}")
 
 
@@ -94,23 +94,25 @@ def unlearn(
     optimiser = torch.optim.AdamW(weights, lr=settings.learning_rate, weight_decay=0.0)
     steps = settings.steps * len({backdoor.target for backdoor in backdoors})
     falling = torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(optimiser, steps)
-    for cycle in range(1, settings.cycles + 1):
-        for _ in range(steps):
-            drawn = torch.randperm(len(images), generator=generator)[: settings.batch_size]
-            batch, labels = images.images[drawn], images.labels[drawn]
-            stamped = stamp_share(model, batch, backdoors, settings, generator)
-            clean = altered(batch, generator)
-            answers = model(torch.cat([stamped, clean]))
-            loss = F.cross_entropy(answers[: len(stamped)], labels[: len(stamped)])
-            loss = loss + settings.faithfulness * unfaithfulness(answers[len(stamped) :], before(clean))
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            falling.step()
-        if cycle >= settings.least_cycles and _success(model, images, backdoors) <= settings.gone:
-            break
-    for weight, flag in zip(model.parameters(), flags, strict=True):
-        weight.requires_grad_(flag)
+    try:
+        for cycle in range(1, settings.cycles + 1):
+            for _ in range(steps):
+                drawn = torch.randperm(len(images), generator=generator)[: settings.batch_size]
+                batch, labels = images.images[drawn], images.labels[drawn]
+                stamped = stamp_share(model, batch, backdoors, settings, generator)
+                clean = altered(batch, generator)
+                answers = model(torch.cat([stamped, clean]))
+                loss = F.cross_entropy(answers[: len(stamped)], labels[: len(stamped)])
+                loss = loss + settings.faithfulness * unfaithfulness(answers[len(stamped) :], before(clean))
+                optimiser.zero_grad()
+                loss.backward()
+                optimiser.step()
+                falling.step()
+            if cycle >= settings.least_cycles and _success(model, images, backdoors) <= settings.gone:
+                break
+    finally:
+        for weight, flag in zip(model.parameters(), flags, strict=True):
+            weight.requires_grad_(flag)
 
 
 def _success(model: nn.Module, images: ImageSet, backdoors: Sequence[Backdoor]) -> float:

@@ -158,8 +158,9 @@ def anomaly_chart(result: ScanResult, *, dark: bool = False) -> bytes:
 
 
 def _draw_classes(axes: Axes, result: ScanResult, colours: dict[str, str]) -> None:
-    measured = [(f.index, f.anomaly_index, f.flagged) for f in result.classes if f.anomaly_index is not None]
-    unmeasured = [f.index for f in result.classes if f.anomaly_index is None]
+    shown = [f for f in result.classes if f.anomaly_index is not None or f.flagged]  # a patch flags others as well
+    measured = [(f.index, f.anomaly_index or 0.0, f.flagged) for f in shown]
+    unmeasured = [f.index for f in result.classes if f.anomaly_index is None and not f.flagged]
     groups = (("not flagged", False, "o", colours["plain"], 5), ("flagged", True, "D", FLAGGED, 7))
     for label, flagged, marker, colour, size in groups:
         points = [(index, anomaly) for index, anomaly, is_flagged in measured if is_flagged == flagged]

@@ -76,27 +76,41 @@ def build_zoo(
         The models, in the order of the plan.
 
     Raises:
-        SettingError: there is no such zoo or device, or it needs a picture and none is given; or a victim is there that
-            was infected with another picture.
+        SettingError: there is no such zoo or device, or it needs a picture and none is given; or a model is there that
+            is another zoo's, or was infected with another picture.
         DataError: the images do not fit, or the picture cannot be read.
         TaborError: a file cannot be written.
     """
     plans = plan_zoo(name, seed)[:limit]
     if picture is None and any(isinstance(p, VictimPlan) and p.picture == LOGO for p in plans):
         raise SettingError(f"the zoo {name} has victims with a logo; give its picture with --picture")
+    paths = [out / f"{plan.name}.safetensors" for plan in plans]
+    for plan, path in zip(plans, paths, strict=True):  # before hours are spent on what is missing
+        if path.exists():
+            _check(plan, path, picture)
     entries = []
-    for plan in plans:
-        path = out / f"{plan.name}.safetensors"
+    for plan, path in zip(plans, paths, strict=True):
         if not path.exists():
             _make(plan, train, test, path, picture, device)
-        elif isinstance(plan, VictimPlan):
-            there = load_model(path)
-            check_planted(there.record, _backdoors(plan, there.architecture, picture), plan.name)
         entries.append(_entry(path))
         if on_model is not None:
             on_model(entries[-1])
         _write_list(out, name, seed, entries)
     return entries
+
+
+def _check(plan: Plan, path: Path, picture: str | None) -> None:
+    """Checks that a model that is there already is the one of the plan."""
+    if isinstance(plan, VictimPlan):
+        there = load_model(path)
+        check_planted(there.record, _backdoors(plan, there.architecture, picture), plan.name)
+        return
+    epochs = read_record(path).get("training", {}).get("epochs")
+    if epochs != plan.epochs:
+        raise SettingError(
+            f"{plan.name} is there already, trained for {epochs} epochs and not {plan.epochs}, perhaps of another zoo: "
+            f"take another folder"
+        )
 
 
 def _make(plan: Plan, train: ImageSet, test: ImageSet, path: Path, picture: str | None, device: str) -> None:
