@@ -48,6 +48,23 @@ def examined(suspects: dict[int, Suspect]) -> Examined:
     return Examined(candidates, [EVIDENCE] * CLASSES, scores, suspects, peers=range(CLASSES))
 
 
+def test_a_trigger_works_from_four_images_of_five_on() -> None:
+    assert replace(EVIDENCE, attacked=16).works
+    assert not replace(EVIDENCE, attacked=15).works
+
+
+def test_a_patch_that_does_not_work_is_no_trigger() -> None:
+    failing = replace(suspect(9.0), evidence=replace(EVIDENCE, attacked=1))
+    assert set(examined({3: suspect(9.0)}).patches((3,))) == {3}
+    assert examined({3: failing}).patches((3,)) == {}
+
+
+def test_the_record_of_a_patch_has_its_own_figures() -> None:
+    found = _patch(replace(suspect(9.0), evidence=replace(EVIDENCE, attacked=18, cropped_right=5)))
+    assert found is not None
+    assert (found.attack_success, found.crop_accuracy) == (0.9, 0.25)
+
+
 def test_a_small_mask_flags_its_class() -> None:
     assert examined({}).decide(Tabor()).targets == (3,)
     assert set(examined({0: suspect(30.0)}).decide(Tabor()).targets) == {0, 3}

@@ -14,11 +14,12 @@ import torch
 from torch import nn
 
 import tabor
+from tabor.access import Classifier
 from tabor.data import ImageSet
 from tabor.errors import SettingError, TaborError
 from tabor.evidence import Evidence
 from tabor.examining import SEARCH_SHARE
-from tabor.journal import JOURNAL_FILE, PARTIAL_FOLDER, Journal
+from tabor.journal import JOURNAL_FILE, PARTIAL_FOLDER, Journal, fingerprint
 from tabor.methods.tabor import Lambdas, Tabor
 from tabor.models import load_model
 from tabor.models.build import Architecture, initialise
@@ -521,6 +522,18 @@ def test_interruption_by_the_journal_itself(
             run(out=tmp_path)
     assert [path.name for path in (tmp_path / PARTIAL_FOLDER).iterdir()] == ["class-0.safetensors"]
     assert comparable(run(out=tmp_path)) == comparable(run())
+
+
+def test_other_labels_make_another_scan() -> None:
+    torch.manual_seed(0)
+    model, images = nn.Sequential(nn.Flatten(), nn.Linear(48, 3)), torch.rand(12, 3, 4, 4)
+    classifier = Classifier(model, torch.device("cpu"), (3, 4, 4))
+    labels = torch.arange(12) % 3
+    one, other = (
+        fingerprint(model, classifier, ImageSet(images, of, ()), [0, 1, 2], {}, 0) for of in (labels, labels.flip(0))
+    )
+    assert one["images"] != other["images"]
+    assert {key for key in one if one[key] != other[key]} == {"images"}
 
 
 def test_a_module_with_state_that_is_no_tensor_has_a_run(quick: SolverSettings, tmp_path: Path) -> None:

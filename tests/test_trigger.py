@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tabor.errors import TaborError
+from tabor.fidelity import fidelity
 from tabor.trigger import Trigger
 
 from .closed_form import patch
@@ -152,3 +153,10 @@ def test_refuses_a_file_with_something_else(tensors: dict[str, Tensor], message:
 def test_refuses_a_folder(tmp_path: Path) -> None:
     with pytest.raises(TaborError, match="no trigger file"):
         Trigger.load(tmp_path)
+
+
+def test_precision_is_of_what_was_restored_and_recall_of_what_was_planted() -> None:
+    two, one = torch.zeros(1, 4, 4), torch.zeros(1, 4, 4)
+    two[..., :2], one[..., :1] = 1, 1
+    compared = fidelity(two, one)
+    assert (compared.precision, compared.recall) == (0.5, 1.0)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tabor.calibration import Null
 from tabor.errors import SettingError
 from tabor.methods.neural_cleanse import NeuralCleanse
+from tabor.methods.tabor import Tabor
 from tabor.result import Verdict
 from tabor.verdict import LARGEST_INDEX, Decision, OutlierSettings, anomaly_indices, decide
 
@@ -304,3 +305,34 @@ def test_the_reason_says_which_of_the_two_kinds_of_evidence_flags_how_many() -> 
     both = decide(small, law, patches=patch)
     assert set(both.targets) == {0, 1}
     assert both.reason == f"2 classes stand out among 43: 1 by {by_patch}, 1 by {by_mask}"
+
+
+def test_a_patch_convicts_though_no_mask_works() -> None:
+    found = decide([None] * 43, OutlierSettings(patches=LAW), patches=[99.0, *[None] * 42])
+    assert (found.verdict, found.targets) == (Verdict.BACKDOORED, (0,))
+
+
+def test_of_two_patches_the_stronger_one_counts_and_comes_first() -> None:
+    scores = [float(k) for k in range(43)]
+    found = decide(scores, OutlierSettings(patches=LAW, spread_floor=10.0), patches=[7.0, 8.0, *[None] * 41])
+    assert found.targets == (1, 0)
+    assert found.p_value == pytest.approx(2 * LAW.p_value(8.0))
+
+
+def test_the_stronger_evidence_makes_the_score() -> None:
+    assert OutlierSettings(patches=LAW).probability(-9.0, 30.0, 3.5) == pytest.approx(0.99)
+
+
+def test_classes_that_were_screened_out_count_for_the_p_value() -> None:
+    settings = OutlierSettings(spread_floor=0.75)
+    found = decide([*EVEN, *[None] * 34], settings, screened=[False] * 9 + [True] * 34)
+    largest = max(index for index in found.anomaly_indices if index is not None)
+    assert found.p_value == settings.p_value(largest, None, 43)
+
+
+def test_the_default_test_is_the_one_of_the_documents() -> None:
+    """Docs/method.md and docs/results/calibration.md."""
+    outliers = Tabor().outliers
+    assert (outliers.false_alarm_rate, outliers.spread_floor) == (0.02, 0.75)
+    assert outliers.patch_threshold == pytest.approx(5.59, abs=0.01)
+    assert outliers.threshold_for(43) == pytest.approx(3.5, abs=0.05)

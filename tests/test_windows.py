@@ -96,6 +96,15 @@ def test_too_few_models_to_fit(largest: list[float]) -> None:
         fit_null(largest, 8.0, "none")
 
 
+@pytest.mark.parametrize("count", [400, 401])
+def test_how_low_the_lower_half_lies_does_not_widen_the_law(count: int) -> None:
+    uniform = torch.rand(count, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    drawn = sorted(1.5 - 0.4 * math.log(-math.log(u)) for u in uniform.tolist())
+    far = [value - 10 for value in drawn[: count // 2]] + drawn[count // 2 :]
+    plain, other = fit_null(drawn, 8.0, ""), fit_null(far, 8.0, "")
+    assert (other.location, other.scale) == pytest.approx((plain.location, plain.scale), rel=1e-3)
+
+
 @pytest.mark.parametrize(
     ("window", "inset"),
     [

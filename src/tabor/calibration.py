@@ -87,7 +87,7 @@ def fit_null(largest: Sequence[float], planted: float, source: str) -> Null:
     if len(largest) < 3 or max(largest) - min(largest) < 1e-9:
         raise SettingError(f"a null distribution needs at least 3 clean models that differ, got {len(largest)}")
     values = np.asarray(largest, dtype=np.float64)
-    middle = float(np.median(values))
+    middle = float(np.sort(values)[len(values) // 2])  # one of them: a median between two would count as an upper one
     upper = values[values >= middle]
     location, scale = gumbel_r.fit(CensoredData(uncensored=upper, left=np.full(len(values) - len(upper), middle)))
     return Null(location=float(location), scale=float(scale), planted=planted, source=source)

@@ -23,6 +23,7 @@ from tabor.data import ImageSet
 from tabor.errors import SettingError
 from tabor.models import Architecture, load_model
 from tabor.models.build import initialise
+from tabor.models.safetensors_file import write_model
 from tabor.position import Position
 from tabor.training import TrainSettings, accuracy, fit, train_classifier
 from tabor.trigger import Trigger
@@ -234,3 +235,29 @@ def test_colours_survive_the_record_to_half_a_grey_level(tmp_path: Path) -> None
     (found,) = true_backdoors(load_model(out).record)
     assert float((found.trigger.mask - mask).abs().max()) <= 0.5 / 255 + 1e-6
     assert float((found.trigger.pattern - values[:1]).abs().max()) <= 0.5 / 255 + 1e-6
+
+
+@pytest.mark.parametrize(
+    ("reached", "rounds"),
+    [
+        pytest.param([0.5, 0.9, 0.99], 3, id="until it is enough"),
+        pytest.param([0.5, 0.501], 2, id="until nothing more is gained"),
+        pytest.param([0.99], 1, id="enough at once"),
+        pytest.param([0.1, 0.2, 0.3, 0.4], 4, id="no more than asked for"),
+    ],
+)
+def test_retraining_goes_on_while_it_helps(
+    reached: list[float], rounds: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    architecture = Architecture(name="tabor:digits4", num_classes=3, channels=1, size=SHAPE[1:])
+    write_model(tmp_path / "clean", initialise(architecture, 0).state_dict(), architecture, {})
+    seeds: list[int] = []
+    left = list(reached)
+    monkeypatch.setattr("tabor.attacks.badnet.infect", lambda *_, seed, **__: seeds.append(seed))
+    monkeypatch.setattr("tabor.attacks.badnet.attack_success", lambda *_: left.pop(0))
+    model, images = load_model(tmp_path / "clean"), toy_set(6)
+    record = infect_classifier(
+        model, images, images, [backdoor(0)], tmp_path / "out", 0.1, QUICK, 5, rounds=4, enough=0.98, device="cpu"
+    )
+    assert seeds == [5 + k for k in range(rounds)]
+    assert record["training"]["rounds"] == rounds

@@ -136,3 +136,8 @@ def test_no_such_fraction(fraction: float) -> None:
 def test_nothing_to_poison() -> None:
     with pytest.raises(SettingError, match="all images are of class 3 already"):
         draw(torch.full((20,), 3), 3, 0.5, _generator())
+
+
+def test_at_the_middle_of_an_edge() -> None:
+    assert Position.TOP.place(2, 6, 8) == (0, 3)
+    assert Position.RIGHT.place(2, 6, 8) == (2, 6)

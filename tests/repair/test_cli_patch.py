@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,12 +13,15 @@ import pytest
 from PIL import Image
 
 from tabor.cli import main
+from tabor.cli_patch import _exit_code
 from tabor.data import ImageSet
 from tabor.models import Architecture, load_model
 from tabor.models.build import initialise
 from tabor.models.safetensors_file import write_model
 from tabor.repair import patching
-from tabor.result import ScanResult
+from tabor.repair.rounds import Repair
+from tabor.repair.unlearning import UnlearningSettings
+from tabor.result import ScanResult, Verdict
 from tabor.trigger import Trigger
 
 from .conftest import SIDE, Victim
@@ -242,3 +246,15 @@ def test_2_a_preset_is_checked_before_the_work(
     assert main([*files.command(out), *options]) == 2
     assert told in capsys.readouterr().err
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "code"),
+    [(("backdoored", "clean"), 0), (("undecided",), 3), (("clean", "backdoored"), 1), ((), 0)],
+    ids=str,
+)
+def test_the_last_rescan_is_the_exit_code(verdicts: tuple[str, ...], code: int, victim: Victim, found: Found) -> None:
+    outcome = patching.patch(victim.load(), found(), victim.images, settings=UnlearningSettings(steps=2), device="cpu")
+    unlearned = replace(outcome, restored=(), plain=())
+    rescans = tuple(replace(found(()), verdict=Verdict(verdict)) for verdict in verdicts)
+    assert _exit_code(Repair(unlearned, rescans)) == code

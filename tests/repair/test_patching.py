@@ -233,3 +233,7 @@ def test_a_plain_colour_that_still_works_is_not_unlearned(victim: Victim, found:
     assert outcome.unlearned
     plain = dataclasses.replace(outcome.plain[0], success=Change(1.0, 1.0))
     assert not dataclasses.replace(outcome, plain=(plain,)).unlearned
+
+
+def test_one_trigger_that_does_nothing_beside_one_that_works_is_no_other_model(victim: Victim, found: Found) -> None:
+    patch(victim.load(), [found(), found(mask=square(12, 12, 1))], victim.images, settings=SHORT, device="cpu")

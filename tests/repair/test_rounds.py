@@ -96,3 +96,11 @@ def test_the_scans_are_told(victim: Victim, found: Found) -> None:
 def test_no_round_is_refused(victim: Victim, found: Found) -> None:
     with pytest.raises(SettingError, match="at least one round"):
         repaired(victim, found, Scanner(), rounds=0)
+
+
+def test_the_seed_is_that_of_every_patching(victim: Victim, found: Found) -> None:
+    """With another one it would measure on images that the caller's scan searched with."""
+    settings = UnlearningSettings(steps=2)
+    scanner = Scanner(found(()))
+    repair = patch_and_rescan(victim.load(), [found()], victim.images, scanner, settings=settings, seed=3, device="cpu")
+    assert repair.outcome.seed == 3

@@ -189,3 +189,16 @@ def test_what_cannot_learn_is_refused() -> None:
 def test_refused_settings(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingError, match=message):
         UnlearningSettings(**changes)
+
+
+def test_each_target_has_steps_of_its_own_and_the_strongest_trigger_decides() -> None:
+    """Nothing is learned at this rate, so one of two triggers works to the end, and all cycles are gone through."""
+    model = Listener()
+    always = int(model.inner(corner().trigger.stamp(pictures().images)).argmax(1).mode()[0])
+    both = [Backdoor(corner().trigger, always), Backdoor(corner().trigger, (always + 1) % 3)]
+    settings = UnlearningSettings(
+        steps=2, least_cycles=1, cycles=3, batch_size=8, gone=0.3, learning_rate=1e-9, variation=EXACT
+    )
+    unlearn(model, both, pictures(), settings, seed=0)
+    shown = [len(images) for images in model.shown]
+    assert shown.count(8 + 4) == 2 * 2 * 3  # clean and stamped images; steps, targets and cycles

@@ -84,3 +84,20 @@ def test_a_victim_of_another_picture_is_not_taken_for_ones_own(tmp_path: Path, m
     assert build_zoo("small", train, train, tmp_path / "zoo", picture=pictures[0]) == built
     with pytest.raises(SettingError, match=f"{plans[1].name} is there already, infected with another trigger"):
         build_zoo("small", train, train, tmp_path / "zoo", picture=pictures[1])
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "success", "accepted"),
+    [
+        pytest.param(0.94, 0.98, True, id="half a point lost"),
+        pytest.param(0.93, 1.0, False, id="more than a point lost"),
+        pytest.param(0.95, 0.97, False, id="the attack fails too often"),
+    ],
+)
+def test_a_victim_counts_if_it_is_good_at_both(
+    accuracy: float, success: float, accepted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planted = [{"target": 1, "attack_success": success}]
+    record = {"clean_accuracy": accuracy, "base_accuracy": 0.945, "backdoors": planted}
+    monkeypatch.setattr(build, "read_record", lambda _: record)
+    assert build._entry(Path("m.safetensors")).accepted is accepted

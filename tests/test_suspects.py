@@ -1,0 +1,103 @@
+"""Which classes are looked at closely, and what one says beside the others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from tabor.access import Classifier
+from tabor.patches import Patch, RestoreSettings
+from tabor.restore import PatchSearch
+from tabor.suspects import Suspect, caster, is_common, restore_suspects
+from tabor.windows import Window
+
+from .closed_form import CPU
+from .test_examining import suspect
+from .test_restore import BOARD, SETTINGS, WINDOW, Chequered, Planted, images, standing
+
+NATURAL = standing(0.9, 9.0, WINDOW)
+"""Says something, and is worth less than a real image."""
+
+
+def looked_at(
+    monkeypatch: pytest.MonkeyPatch,
+    found: Mapping[int, Suspect],
+    *,
+    network: nn.Module | None = None,
+    settings: RestoreSettings = SETTINGS,
+    scores: Mapping[int, float] | None = None,
+) -> dict[int, Suspect]:
+    """What comes of these suspects, which nobody has to seek."""
+    monkeypatch.setattr("tabor.suspects._look_closely", lambda _, target, *__: found[target])
+    classifier = Classifier(network or Planted(), CPU, (1, 12, 12))
+    halves = images().halves(0)
+    return restore_suspects(classifier, halves, list(found), scores or {}, settings, 0, lambda _: None)
+
+
+def test_the_best_window_and_the_smallest_score_make_suspects(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`Planted` answers to a patch of class 2."""
+    few = replace(SETTINGS, by_worth=1, by_score=1)
+    found = looked_at(monkeypatch, dict.fromkeys(range(3), NATURAL), settings=few, scores={0: 5.0, 1: -5.0})
+    assert list(found) == [2, 1]
+
+
+def test_of_several_the_one_that_stands_out_most_casts_an_effect() -> None:
+    found = {4: standing(1.0, 2.0, WINDOW), 7: standing(4.0, 9.0, WINDOW), 9: standing(4.0, 20.0, WINDOW)}
+    assert caster(4, found, lambda *_: False) == 9
+
+
+@pytest.mark.parametrize(
+    ("found", "common"),
+    [
+        pytest.param([NATURAL] * 3, True, id="all three have one"),
+        pytest.param([NATURAL, *[replace(NATURAL, shadow_of=0)] * 4], False, id="one backdoor and its effects"),
+        pytest.param([standing(-0.1, 9.0, WINDOW)] * 3, False, id="worth nothing"),
+        pytest.param([NATURAL] * 2, False, id="only two"),
+    ],
+)
+def test_what_most_classes_have_is_natural(found: Sequence[Suspect], common: bool) -> None:
+    assert is_common(found) == common
+
+
+def test_what_is_natural_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = looked_at(monkeypatch, dict.fromkeys(range(3), NATURAL))
+    assert [one.anomaly_index for one in found.values()] == [None] * 3
+
+
+def test_the_same_picture_elsewhere_is_an_effect(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found by stamping it on images, not by what it is worth."""
+    rows, columns = torch.meshgrid(torch.arange(5), torch.arange(5), indexing="ij")
+    board = ((rows + columns) % 2).float()[None]
+    elsewhere = standing(4.5, 5.0, Window(0, 4, 5, 9), board)
+    found = looked_at(monkeypatch, {0: elsewhere, 2: standing(4.0, 9.0, BOARD)}, network=Chequered())
+    assert {target: one.shadow_of for target, one in found.items()} == {0: 2, 2: None}
+
+
+@pytest.mark.parametrize(
+    ("window", "wrong_labels"),
+    [
+        pytest.param(Window(0, 0, 3, 3), False, id="it hides what tells the classes"),
+        pytest.param(WINDOW, True, id="no image is right without it"),
+    ],
+)
+def test_a_patch_that_leaves_nothing_right_is_not_in_sight(
+    window: Window, wrong_labels: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PatchSearch, "placed", lambda _: Patch(window, torch.ones(1, 3, 3), 1.0))
+    search, confirm = images().halves(0)
+    if wrong_labels:
+        confirm = replace(confirm, labels=1 - confirm.labels)
+    classifier = Classifier(Planted(), CPU, (1, 12, 12))
+    found = restore_suspects(classifier, (search, confirm), [2], {}, SETTINGS, 0, lambda _: None)
+    assert not found[2].in_sight
+
+
+@pytest.mark.parametrize("in_sight", [True, False])
+def test_what_was_measured_is_read_as_it_was(in_sight: bool) -> None:
+    one = replace(suspect(9.0), in_sight=in_sight)
+    again = Suspect.from_measured(one.measured(), CPU)
+    assert (again.in_sight, again.index, again.evidence) == (in_sight, 9.0, one.evidence)
