@@ -11,7 +11,15 @@ from tabor.data import load_images
 from tabor.errors import SettingError, TaborError
 from tabor.position import Position
 from tabor.zoo import ZOOS, build, build_zoo, load_zoo, plan_zoo
-from tabor.zoo.plans import CleanPlan, Plan, VictimPlan
+from tabor.zoo.plans import CleanPlan, VictimPlan
+
+
+def plan_small(monkeypatch: pytest.MonkeyPatch, picture: str) -> VictimPlan:
+    """Plans the zoo "small" of a clean model and a victim, and returns the victim's plan."""
+    base = CleanPlan(arch="tabor:digits4", seed=1, epochs=1)
+    victim = VictimPlan(base=base, picture=picture, size=6, position=Position.TOP, target=3)
+    monkeypatch.setitem(ZOOS, "small", lambda _: [base, victim])
+    return victim
 
 
 @pytest.mark.parametrize("name", sorted(ZOOS))
@@ -48,9 +56,7 @@ def test_a_logo_needs_its_picture(tmp_path: Path) -> None:
 
 
 def test_a_zoo_is_built_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    base = CleanPlan(arch="tabor:digits4", seed=1, epochs=1)
-    plans: list[Plan] = [base, VictimPlan(base=base, picture="square", size=6, position=Position.TOP, target=3)]
-    monkeypatch.setitem(ZOOS, "small", lambda seed: plans)
+    plan_small(monkeypatch, "square")
     train, test = (load_images("digits", split=split, limit=200) for split in ("train", "test"))
     entries = build_zoo("small", train, test, tmp_path)
     assert [entry.targets for entry in entries] == [(), (3,)]
@@ -73,16 +79,14 @@ def test_a_clean_model_of_another_zoo_is_not_taken_for_ones_own(
 
 
 def test_a_victim_of_another_picture_is_not_taken_for_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    base = CleanPlan(arch="tabor:digits4", seed=1, epochs=1)
-    plans: list[Plan] = [base, VictimPlan(base=base, picture="logo", size=6, position=Position.TOP, target=3)]
-    monkeypatch.setitem(ZOOS, "small", lambda seed: plans)
+    victim = plan_small(monkeypatch, "logo")
     pictures = [str(tmp_path / f"{shade}.png") for shade in (100, 101)]
     for picture, shade in zip(pictures, (100, 101), strict=True):
         Image.new("RGB", (6, 6), (shade, shade, shade)).save(picture)
     train = load_images("digits", split="train", limit=100)
     built = build_zoo("small", train, train, tmp_path / "zoo", picture=pictures[0])
     assert build_zoo("small", train, train, tmp_path / "zoo", picture=pictures[0]) == built
-    with pytest.raises(SettingError, match=f"{plans[1].name} is there already, infected with another trigger"):
+    with pytest.raises(SettingError, match=f"{victim.name} is there already, infected with another trigger"):
         build_zoo("small", train, train, tmp_path / "zoo", picture=pictures[1])
 
 

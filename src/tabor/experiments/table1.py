@@ -46,7 +46,7 @@ class Table:
     least_mean_f1: float
 
 
-class Examined(NamedTuple):
+class Row(NamedTuple):
     """A model's name, what both methods find, its clean accuracy, and the attack success of what was planted in it."""
 
     name: str
@@ -66,14 +66,14 @@ class Examined(NamedTuple):
         return [{**value, **made} for value in figures(self.name, self.found)]
 
 
-def examined(workshop: Workshop, name: str, model: Path) -> Examined:
+def row_of(workshop: Workshop, name: str, model: Path) -> Row:
     """Scans a model with both methods."""
     record = workshop.record(model)
     successes = [backdoor["attack_success"] for backdoor in record.get("backdoors", [])]
-    return Examined(name, compared(workshop, model), record["clean_accuracy"], successes)
+    return Row(name, compared(workshop, model), record["clean_accuracy"], successes)
 
 
-def victim(workshop: Workshop, place: Place, edge: int) -> Examined:
+def victim(workshop: Workshop, place: Place, edge: int) -> Row:
     """Makes and scans the victim of a row, given by its place and its printed edge."""
     (picture, position), setting = place, workshop.setting
     size = setting.sizes[edge]
@@ -83,7 +83,7 @@ def victim(workshop: Workshop, place: Place, edge: int) -> Examined:
         plant = Plant(picture, size, position, setting.target, setting.colour)
     ours = "" if size == edge else f", ours {size}×{size}"
     name = f"{picture} {edge}×{edge} {position}{ours}"
-    return examined(workshop, name, workshop.victim([plant]))
+    return row_of(workshop, name, workshop.victim([plant]))
 
 
 def sizes_shapes_places(workshop: Workshop, table: Table) -> Report:
@@ -92,7 +92,7 @@ def sizes_shapes_places(workshop: Workshop, table: Table) -> Report:
     TABOR must call the base clean, find each victim's class and no other, and restore triggers as well as asked.
     """
     setting = workshop.setting
-    clean = examined(workshop, "clean", workshop.base(setting.arch))
+    clean = row_of(workshop, "clean", workshop.base(setting.arch))
     report_rows = [[*clean.cells(), *table.clean]]
     values = clean.figures()
     wrong = [] if clean.found["tabor"].right else ["the clean model: TABOR reports a class"]

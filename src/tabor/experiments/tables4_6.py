@@ -6,7 +6,7 @@ from tabor.experiments.compared import faults, laid_out, rows
 from tabor.experiments.figure10 import trojaned_face
 from tabor.experiments.outcome import COLUMNS
 from tabor.experiments.report import Report
-from tabor.experiments.table1 import examined, victim
+from tabor.experiments.table1 import row_of, victim
 from tabor.experiments.table1a import TABLE_1A
 from tabor.experiments.table1b import TABLE_1B
 from tabor.experiments.workshop import Workshop
@@ -15,7 +15,7 @@ from tabor.experiments.workshop import Workshop
 def restored_triggers(workshop: Workshop) -> Report:
     """Shows the victims of Figure 10's Trojan Attack and of both halves of Table 1; TABOR must find each class."""
     signs, photographs, faces = (workshop.at(setting) for setting in workshop.scale.settings)
-    lines = [("Table 4", [examined(faces, "faces, Trojan Attack", trojaned_face(faces))])]
+    lines = [("Table 4", [row_of(faces, "faces, Trojan Attack", trojaned_face(faces))])]
     for name, shop, table in (("Table 5", signs, TABLE_1A), ("Table 6", photographs, TABLE_1B)):
         lines += [(name, [victim(shop, place, edge) for edge in shop.setting.sizes]) for place in table.victims]
     each = [(table, model) for table, line in lines for model in line]
