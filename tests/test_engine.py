@@ -15,7 +15,16 @@ from timm.layers.norm_act import BatchNormAct2d
 from torch import Tensor, nn
 
 from tabor.access import Classifier
-from tabor.engine import WORKSPACE, best_dtype, bytes_per_image, folded, in_parts, left_to_the_container, room
+from tabor.engine import (
+    WORKSPACE,
+    best_dtype,
+    bytes_per_image,
+    folded,
+    in_parts,
+    left_to_the_container,
+    product_speed_up,
+    room,
+)
 from tabor.methods.tabor import Tabor
 from tabor.solver import SolverSettings, solve
 
@@ -107,7 +116,23 @@ def test_a_network_that_cannot_be_looked_at_stays_as_it_is() -> None:
 def test_bfloat16_where_the_processor_has_it(amx: bool, avx512: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
+    monkeypatch.setattr("tabor.engine.product_speed_up", lambda: 2.1)
     assert best_dtype(CPU) == torch.bfloat16
+    monkeypatch.setattr("tabor.engine.product_speed_up", lambda: 0.5)  # Intel's without AMX
+    assert best_dtype(CPU) == torch.float32
+
+
+def test_how_much_faster_bfloat16_is_is_told_by_the_best_of_several_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    bfloat16, float32 = [3.0, 1.0, 2.0, 2.0, 5.0, 2.0], [9.0, 4.0, 2.5, 3.0, 3.0, 3.0]
+    ends = [t for pair in zip(bfloat16, float32, strict=True) for taken in pair for t in (0.0, taken)]
+    clock = iter(ends)
+    monkeypatch.setattr("tabor.engine.time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    assert product_speed_up.__wrapped__() == 2.5
+    assert next(clock, None) is None
+
+
+def test_how_much_faster_bfloat16_is_is_measured_once() -> None:
+    assert product_speed_up() == product_speed_up() > 0
 
 
 def test_float32_where_it_has_not(monkeypatch: pytest.MonkeyPatch) -> None:
