@@ -205,6 +205,30 @@ def test_what_is_placed_is_worth_what_the_network_itself_says() -> None:
     assert placed.worth == here.worth(placed, 2, here.images[: SETTINGS.judged])
 
 
+def test_of_the_windows_drawn_those_that_do_best_with_the_colours_they_are_near_are_tried() -> None:
+    settings, images_seen = replace(SETTINGS, drawn=40, promising=5, unranked=2, batch_size=6), images()
+    here = ground(settings)
+    near = [Patch(WINDOW, torch.ones(1, 3, 3), 2.0), Patch(Window(3, 3, 9, 9), torch.zeros(1, 3, 3), 1.0)]
+    generator = torch.Generator().manual_seed(5)
+    random_colours(here, settings.grid, generator)
+    drawn: dict[Window, Patch] = {}
+    for _ in range(settings.drawn):
+        patch = near[int(torch.randint(2, (1,), generator=generator))]
+        window = patch.window.altered(0.5 * torch.randn(4, generator=generator), 12, 12)
+        if not here.hides(window):
+            drawn.setdefault(window, replace(patch, window=window))
+    assert len(drawn) > settings.promising + settings.unranked
+
+    def worth(window: Window) -> float:
+        stamped = drawn[window].trigger(12, 12).stamp(images_seen.images[: settings.batch_size])
+        lead = leads(Planted()(stamped))[:, 2].mean() / here.unit
+        return float(lead.detach()) - window.area / 144 - abs(math.log(window.height / window.width))
+
+    promising = sorted(drawn, key=lambda window: -worth(window))[: settings.promising]
+    others = [window for window in list(drawn)[: settings.unranked] if window not in promising]
+    assert PatchSearch(here, 2, settings.grid, 5).near(near, 0.5) == [*promising, *others]
+
+
 def test_there_is_no_closer_search_where_nothing_is_worth_its_cost(monkeypatch: pytest.MonkeyPatch) -> None:
     search, rounds = PatchSearch(ground(), 2, SETTINGS.grid, 0), list[float]()
 

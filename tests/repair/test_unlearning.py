@@ -104,6 +104,18 @@ def test_each_step_shows_stamped_images_and_altered_clean_ones() -> None:
         assert float(shown[4:].max()) < 1
 
 
+def test_some_of_another_image_is_mixed_into_each_clean_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tabor.repair.unlearning.augmented", lambda images, _generator: images)
+    images = torch.eye(40)[:, :, None, None]  # (40 images, 40 channels): a channel tells how much is there of an image
+    mixed = altered(images, torch.Generator().manual_seed(1))[:, :, 0, 0]
+    own = mixed.diagonal()
+    assert torch.allclose(mixed.sum(1), torch.ones(40))
+    assert ((mixed > 0).sum(1) <= 2).all()  # its own and one other's
+    assert (mixed.sum(0) - own > 0).sum() >= 35  # each image is mixed into one
+    assert 0.5 <= float(own.min()) < 0.6
+    assert 0.9 < float(own.max()) <= 1
+
+
 @pytest.mark.parametrize(
     ("gone", "least", "cycles"),
     [
