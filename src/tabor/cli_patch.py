@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -32,6 +32,12 @@ Rescan = Annotated[bool, typer.Option("--rescan", help="Scan the patched model, 
 RescanPreset = Annotated[
     str | None, typer.Option("--preset", help="Of the rescan: fast, standard, thorough or paper; default: the run's.")
 ]
+RescanPrecision = Annotated[
+    str | None, typer.Option("--precision", help="Of the rescan: auto or exact; default: auto.")
+]
+RescanMemory = Annotated[
+    float | None, typer.Option("--memory", metavar="GIB", help="Of the rescan. Default: half of what is free.")
+]
 
 
 def patch(
@@ -49,6 +55,8 @@ def patch(
     images: options.Images = 512,
     rescan: Rescan = False,
     preset: RescanPreset = None,
+    precision: RescanPrecision = None,
+    memory: RescanMemory = None,
     device: options.Device = "auto",
     seed: options.Seed = 0,
     skip_bad_images: options.SkipBad = False,
@@ -61,7 +69,6 @@ def patch(
     The network must be one of tabor's, timm's or torchvision's, which a file can name.
     """
     from tabor.data import load_images
-    from tabor.presets import choose
     from tabor.repair.patched_file import check_can_write, check_has_name, write_patched
     from tabor.repair.patching import patch as patch_model
     from tabor.repair.rounds import Repair, patch_and_rescan
@@ -69,10 +76,8 @@ def patch(
 
     check_has_name(arch)
     results = [ScanResult.load(folder) for folder in run]
-    if preset is not None and not rescan:
-        raise SettingError("--preset is that of the scan after the patching; give --rescan as well")
-    if rescan:  # what cannot be scanned so is told before the patching
-        choose(results[0].method, preset or results[0].preset, images)
+    asked = {"preset": preset, "precision": precision, "memory": memory}
+    settings = _of_rescan(asked, results[0], images) if rescan else _of_none(asked)
     channels, height, width = _image_shape(results)
     size = options.Pixels(height, width)
     how = ModelOptions(
@@ -92,7 +97,7 @@ def patch(
     grey = channels == 1
     clean = load_images(data, size=size, split=split, limit=images, seed=seed, skip_bad=skip_bad_images, grey=grey)
     if rescan:
-        again = _scanner(results[0], clean, preset, seed, device)
+        again = _scanner(clean, settings | {"seed": seed, "device": device})
         repair = patch_and_rescan(classifier, results, clean, again, seed=seed, device=device, on_round=_tell)
     else:
         repair = Repair(patch_model(classifier, results, clean, seed=seed, device=device))
@@ -112,24 +117,36 @@ def _image_shape(results: list[ScanResult]) -> tuple[int, int, int]:
     return channels, height, width
 
 
-def _scanner(
-    first: ScanResult, images: ImageSet, preset: str | None, seed: int, device: str
-) -> Callable[[nn.Module], ScanResult]:
-    """What scans a patched model by the first run's method, at its preset where none is given, with a progress line."""
+def _of_none(asked: dict[str, Any]) -> dict[str, Any]:
+    given = next((name for name, value in asked.items() if value is not None), None)
+    if given is not None:
+        raise SettingError(f"--{given} is that of the scan after the patching; give --rescan as well")
+    return {}
+
+
+def _of_rescan(asked: dict[str, Any], first: ScanResult, images: int) -> dict[str, Any]:
+    """What the rescan is given: the first run's method, and its preset where none is asked for.
+
+    What cannot be scanned so is told before the patching.
+    """
+    from tabor.presets import choose
+    from tabor.scanning import check_cost
+
+    defaults = {"method": first.method, "preset": first.preset, "precision": "auto"}
+    settings = defaults | {name: value for name, value in asked.items() if value is not None}
+    choose(settings["method"], settings["preset"], images)
+    check_cost(settings["precision"], settings.get("memory"))
+    return settings
+
+
+def _scanner(images: ImageSet, settings: dict[str, Any]) -> Callable[[nn.Module], ScanResult]:
+    """What scans a patched model, with a progress line."""
     from tabor.progress import live
     from tabor.scanning import scan
 
     def rescan(model: nn.Module) -> ScanResult:
         with live("scanning the patched model") as on_progress:
-            return scan(
-                model,
-                images,
-                preset=preset or first.preset,
-                method=first.method,
-                seed=seed,
-                device=device,
-                on_progress=on_progress,
-            )
+            return scan(model, images, on_progress=on_progress, **settings)
 
     return rescan
 

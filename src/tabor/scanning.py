@@ -86,7 +86,8 @@ def scan(
     images = images if isinstance(images, ImageSet) else ImageSet(*images, class_names=())
     _check_seed(seed)
     _check_folders(out, like)
-    limit = _to_bytes(memory)
+    check_cost(precision, memory)
+    limit = None if memory is None else int(memory * 2**30)
     _check_size(model, images)
     classifier = _reach(model, images, device, precision, limit)
     targets = _check_classes(classes, classifier.num_classes)
@@ -148,8 +149,6 @@ def _warn(model: nn.Module, images: ImageSet, accuracy: float) -> list[str]:
 
 def _reach(model: nn.Module, images: ImageSet, device: str, precision: str, limit: int | None) -> Classifier:
     """Returns the model as the scan sees it, as fast as it may be; what tells that keeps to the limit as well."""
-    if precision not in PRECISIONS:
-        raise SettingError(f"unknown precision {one_line(precision)}; use {' or '.join(PRECISIONS)}")
     classifier = Classifier(model, choose_device(device), images.shape)
     check_labels(images, classifier.num_classes)
     classifier.limit_memory(limit)
@@ -170,10 +169,16 @@ def _halves(classifier: Classifier, images: ImageSet, seed: int, limit: int | No
     return search, confirm
 
 
-def _to_bytes(memory: float | None) -> int | None:
+def check_cost(precision: str, memory: float | None) -> None:
+    """Finds out whether a scan can be told to cost so much; see `scan`.
+
+    Raises:
+        SettingError: there is no such precision, or the memory is no positive number.
+    """
+    if precision not in PRECISIONS:
+        raise SettingError(f"unknown precision {one_line(precision)}; use {' or '.join(PRECISIONS)}")
     if memory is not None and not 0 < memory < math.inf:
         raise SettingError(f"the memory is a positive number of GiB, got {memory}")
-    return None if memory is None else int(memory * 2**30)
 
 
 def _check_seed(seed: int) -> None:

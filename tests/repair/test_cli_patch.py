@@ -119,6 +119,7 @@ def test_0_nothing_is_found_any_more(
     assert err.count("\n") == 1
     (options,) = scans
     assert (options["preset"], options["method"], options["seed"]) == ("fast", "tabor", 5)  # as the run was made
+    assert (options["precision"], options.get("memory")) == ("auto", None)
     assert load_model(out).record["patched"]["rescans"][0]["verdict"] == "clean"
 
 
@@ -135,11 +136,13 @@ def test_1_it_is_still_found(
     files: Files, out: Path, found: Found, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scans = answering(monkeypatch, found())
-    assert main(files.command(out, "--rescan", "--preset", "standard", "--json")) == 1
+    how = ("--preset", "standard", "--precision", "exact", "--memory", "1.5")
+    assert main(files.command(out, "--rescan", *how, "--json")) == 1
     told, err = capsys.readouterr()
     assert [scan["targets"] for scan in json.loads(told)["rescans"]] == [[2]] * 3
     assert err.count("unlearned ") == 3
-    assert {options["preset"] for options in scans} == {"standard"}
+    told_to = {(options["preset"], options["precision"], options["memory"]) for options in scans}
+    assert told_to == {("standard", "exact", 1.5)}
 
 
 def test_1_a_trigger_still_works(files: Files, out: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,9 +240,13 @@ def test_train_infect_scan_patch(tmp_path: Path, capsys: Capture) -> None:
     [
         pytest.param(["--preset", "fast"], "give --rescan as well", id="a preset of no scan"),
         pytest.param(["--preset", "quick", "--rescan"], "unknown preset quick", id="no such preset"),
+        pytest.param(["--precision", "exact"], "--precision is that of the scan", id="a precision of no scan"),
+        pytest.param(["--precision", "half", "--rescan"], "unknown precision half", id="no such precision"),
+        pytest.param(["--memory", "4"], "--memory is that of the scan", id="a memory of no scan"),
+        pytest.param(["--memory", "0", "--rescan"], "a positive number of GiB", id="no memory"),
     ],
 )
-def test_2_a_preset_is_checked_before_the_work(
+def test_2_what_the_rescan_is_told_is_checked_before_the_work(
     options: list[str], told: str, files: Files, out: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tabor.repair.patching.unlearn", lambda *_: pytest.fail("it was patched"))
