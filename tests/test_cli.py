@@ -20,6 +20,7 @@ import torch
 from PIL import Image
 
 from tabor.cli import main, run
+from tabor.cli_models import _show_record
 from tabor.models import Architecture
 from tabor.models.build import build, initialise
 from tabor.models.safetensors_file import write_model
@@ -506,8 +507,11 @@ def test_train_then_infect_then_scan(tmp_path: Path, capsys: Capture) -> None:
     places = ["--position", "top-left", "--position", "top-right"]
     planted = ["--target", "7", "--target", "3", "--trigger-size", "3", *places]
     assert main(["infect", "badnet", clean, *quick, *planted, "--out", infected]) == 0
-    record = json.loads(capsys.readouterr().out)
+    out, err = capsys.readouterr()
+    record = json.loads(out)
     assert record["base_accuracy"] == trained["clean_accuracy"]
+    assert min(b["attack_success"] for b in record["backdoors"]) < 0.8  # one epoch is too few
+    assert "a scan counts it as none: give more --epochs or a larger --fraction" in err
     assert [(b["target"], b["description"]) for b in record["backdoors"]] == [
         (7, "square 3×3 top-left"),
         (3, "square 3×3 top-right"),
@@ -517,6 +521,15 @@ def test_train_then_infect_then_scan(tmp_path: Path, capsys: Capture) -> None:
     result = json.loads(capsys.readouterr().out)
     assert result["model"]["architecture"] == "tabor:digits4"
     assert result["data"] == {"source": "digits", "images": 40, "classes_present": 10}
+
+
+@pytest.mark.parametrize(("success", "told"), [(0.79, True), (0.8, False)])
+def test_what_to_do_about_a_trigger_that_hardly_works(success: float, told: bool, capsys: Capture) -> None:
+    planted = {"description": "square", "target": 1, "attack_success": success, "trigger": "pixels"}
+    _show_record(Path("m"), {"clean_accuracy": 0.9, "backdoors": [planted]}, json_only=False, if_weak="give more")
+    out, err = capsys.readouterr()
+    assert out.splitlines()[-1] == f"square → class 1: attack success {success:.4f}"
+    assert ("give more" in err) == told
 
 
 def test_train_in_words(tmp_path: Path, capsys: Capture) -> None:

@@ -94,7 +94,7 @@ def badnet(
     record = infect_classifier(
         classifier, images, test, backdoors, out, fraction, settings, seed, _tell_epoch, device=device
     )
-    _show_record(out, record, json_only)
+    _show_record(out, record, json_only, "give more --epochs or a larger --fraction")
 
 
 @infect_app.command()
@@ -130,7 +130,7 @@ def trojaning(
     test = load_images(data, size=shape.size, split=test_split, skip_bad=skip_bad_images, grey=grey)
     settings = TrojaningSettings() if margin is None else TrojaningSettings(margin=margin)
     record = trojan_classifier(classifier, test, planned, out, settings, seed)
-    _show_record(out, record, json_only)
+    _show_record(out, record, json_only, "give a larger --margin or --trigger-size")
 
 
 @zoo_app.command()
@@ -179,7 +179,12 @@ def _tell_epoch(epoch: int, loss: float) -> None:
     log(f"epoch {epoch}: loss {loss:.4f}")
 
 
-def _show_record(out: Path, record: dict[str, Any], json_only: bool) -> None:
+def _show_record(out: Path, record: dict[str, Any], json_only: bool, if_weak: str = "") -> None:
+    """Prints what a new model is, and to standard error what to do where its trigger hardly works."""
+    from tabor.evidence import WORKS
+
+    if any(entry["attack_success"] < WORKS for entry in record.get("backdoors", [])):
+        log(f"the trigger works on less than {WORKS:.0%} of the images, so a scan counts it as none: {if_weak}")
     planted = [{k: v for k, v in entry.items() if k != "trigger"} for entry in record.get("backdoors", [])]
     if json_only:
         show_json({"file": str(out)} | record | ({"backdoors": planted} if planted else {}))
