@@ -278,3 +278,26 @@ def test_a_containers_limit_counts(limit: str | None, left: int, tmp_path: Path)
 def test_what_is_free_is_no_more_than_the_container_has_left(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tabor.engine.left_to_the_container", lambda: 2**20)
     assert room(torch.device("cpu"), None) == 2**20 // 2 // WORKSPACE
+
+
+def test_an_altered_copy_is_as_fast_and_the_model_stays_as_it_was() -> None:
+    pictures = dark_images().images
+    plain, fast = classifier(doorway()), classifier(doorway())
+    fast.hasten(pictures, torch.bfloat16)
+    for own in (plain, fast):
+        own.images_at_once = 17
+        before = own.predict(pictures)
+        passes = own.image_passes
+
+        def blinded(network: nn.Module) -> None:
+            for weight in network.parameters():
+                weight.data.zero_()
+
+        altered = own.altered(blinded, pictures)
+        assert torch.equal(altered.predict(pictures), torch.zeros_like(before))
+        assert torch.equal(own.predict(pictures), before)
+        assert (own.image_passes, altered.images_at_once) == (passes + len(pictures), 17)
+    assert not plain.altered(lambda _: None, pictures).hastened
+    copied = fast.altered(lambda _: None, pictures)
+    assert copied.hastened
+    assert copied.dtype == fast.dtype == torch.bfloat16

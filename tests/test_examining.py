@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
 from tabor.evidence import Evidence
-from tabor.examining import Examined
+from tabor.examining import Examined, _settled
 from tabor.findings import _patch, warnings_of_effects
 from tabor.methods.tabor import Tabor
 from tabor.patches import Patch
@@ -81,7 +83,7 @@ def test_the_effect_of_what_is_not_flagged_is_evidence_all_the_same() -> None:
 
 def test_a_class_that_only_an_effect_keeps_from_being_flagged_is_named() -> None:
     effect, strong = suspect(9.0, shadow_of=7), suspect(20.0)
-    told = warnings_of_effects({2: effect, 7: strong}, (7,), 5.0, ())
+    told = warnings_of_effects({2: effect, 7: strong}, (7,), 5.0, (), ())
     assert told == [
         "class 2 answers to a trigger too, which is taken for an effect of what was planted for class 7; "
         "unlearn that one and scan again (tabor patch --rescan) to know"
@@ -94,7 +96,7 @@ def test_a_class_that_its_small_mask_would_flag_is_named_whatever_its_patch_says
     decision = seen.decide(Tabor())
     assert decision.targets == (0,)
     assert seen.by_mask(decision) == {3}
-    told = warnings_of_effects(seen.suspects, decision.targets, decision.patch_threshold, seen.by_mask(decision))
+    told = warnings_of_effects(seen.suspects, decision.targets, decision.patch_threshold, seen.by_mask(decision), ())
     assert [warning.split(",")[0] for warning in told] == ["class 3 answers to a trigger too"]
 
 
@@ -118,7 +120,83 @@ def test_a_mask_that_does_not_work_names_no_class() -> None:
     ],
 )
 def test_no_other_class_is(effect: Suspect, flagged: tuple[int, ...], threshold: float | None) -> None:
-    assert warnings_of_effects({2: effect, 7: suspect(20.0)}, flagged, threshold, ()) == []
+    assert warnings_of_effects({2: effect, 7: suspect(20.0)}, flagged, threshold, (), ()) == []
+
+
+class SecondLook:
+    """Stands for `standing_without`: answers as told, and remembers what it was asked."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, standing: set[int] | None) -> None:
+        self.asked: list[tuple[Any, ...]] = []
+        self._standing = standing
+        monkeypatch.setattr("tabor.examining.standing_without", self)
+
+    def __call__(self, *asked: object) -> set[int] | None:
+        self.asked.append(asked)
+        return self._standing
+
+    @staticmethod
+    def settled(seen: Examined, method: Tabor | None = None) -> Examined:
+        here: Any = SimpleNamespace(device=torch.device("cpu"))
+        halves: Any = ("to search", "to confirm")
+        return _settled(seen, here, halves, method or Tabor(), 7, lambda _: None)
+
+
+NATURAL = {0: suspect(30.0), 3: suspect(None), 5: suspect(9.0), 6: suspect(6.0, shadow_of=5), 7: suspect(2.0)}
+"""Two stand out by their patches, class 3 by its mask."""
+
+
+def test_what_no_longer_stands_out_is_an_effect(monkeypatch: pytest.MonkeyPatch) -> None:
+    look = SecondLook(monkeypatch, set())
+    seen = look.settled(examined(NATURAL))
+    ((_, halves, first, triggers, others, threshold, settings, seed, _),) = look.asked
+    assert (halves, first, others, seed) == (("to search", "to confirm"), 0, [5], 7)
+    assert (threshold, settings) == (Tabor().outliers.patch_threshold, Tabor().restoring)
+    assert [int(trigger.mask.sum()) for trigger in triggers] == [64, 9]  # the small mask of these tests, and the patch
+    decision = seen.decide(Tabor())
+    assert set(seen.flagged(decision)) == {0, 3}
+    assert {k: s.shadow_of for k, s in seen.suspects.items()} == {0: None, 3: None, 5: 0, 6: 0, 7: None}
+    told = warnings_of_effects(seen.suspects, (0, 3), decision.patch_threshold, (), seen.settled)
+    assert told[0] == (
+        "class 5 stood out too, until what was planted for class 0 was unlearned in a copy of the model: it is taken "
+        "for an effect of that"
+    )
+    assert [warning.split(",")[0] for warning in told[1:]] == ["class 6 answers to a trigger too"]
+
+
+@pytest.mark.parametrize("standing", [pytest.param({5}, id="it does"), pytest.param(None, id="it cannot be told")])
+def test_what_stands_out_still_is_a_target(standing: set[int] | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    look = SecondLook(monkeypatch, standing)
+    seen = look.settled(examined(NATURAL))
+    assert set(seen.flagged(seen.decide(Tabor()))) == {0, 3, 5}
+    assert {k: s.shadow_of for k, s in seen.suspects.items()} == {0: None, 3: None, 5: None, 6: 5, 7: None}
+    assert not seen.settled
+
+
+@pytest.mark.parametrize(
+    ("suspects", "method"),
+    [
+        pytest.param({0: suspect(30.0), 5: suspect(2.0)}, Tabor(), id="one patch and one mask"),
+        pytest.param({0: suspect(30.0), 3: suspect(2.0)}, Tabor(), id="that stands out by its mask alone"),
+        pytest.param({5: suspect(9.0, shadow_of=0)}, Tabor(), id="none but a mask"),
+        pytest.param(NATURAL, Tabor(restoring=None), id="patches count for nothing"),
+    ],
+)
+def test_there_is_no_second_look_without_a_second_patch(
+    suspects: dict[int, Suspect], method: Tabor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look = SecondLook(monkeypatch, set())
+    seen = examined(suspects)
+    assert look.settled(seen, method) is seen
+    assert look.asked == []
+
+
+def test_what_was_restored_is_what_works() -> None:
+    seen = examined({0: suspect(30.0)})
+    assert [int(trigger.mask.sum()) for trigger in seen.restored(0)] == [64, 9]
+    assert [int(trigger.mask.sum()) for trigger in seen.restored(1)] == [64]
+    failing = [replace(EVIDENCE, attacked=1)] * CLASSES
+    assert [int(trigger.mask.sum()) for trigger in replace(seen, evidence=failing).restored(0)] == [9]
 
 
 def test_the_record_of_a_patch_says_of_which_class_it_is_an_effect() -> None:

@@ -18,7 +18,7 @@ from tabor.access import Classifier
 from tabor.data import ImageSet
 from tabor.errors import SettingError, TaborError
 from tabor.evidence import Evidence
-from tabor.examining import SEARCH_SHARE
+from tabor.examining import FIRST_LOOK_SHARE, SEARCH_SHARE
 from tabor.journal import JOURNAL_FILE, PARTIAL_FOLDER, Journal, fingerprint
 from tabor.methods.tabor import Lambdas, Tabor
 from tabor.models import load_model
@@ -319,7 +319,7 @@ def test_classes_that_were_looked_at_closely_are_not_looked_at_again(
     assert looked_at > 2
     resumed = {}
     for name, done in (("searched", 0.0), ("looked at two", 2 / looked_at)):
-        share = SEARCH_SHARE + (1 - SEARCH_SHARE) * (SURVEY_SHARE + (1 - SURVEY_SHARE) * done)
+        share = SEARCH_SHARE + (FIRST_LOOK_SHARE - SEARCH_SHARE) * (SURVEY_SHARE + (1 - SURVEY_SHARE) * done)
         with pytest.raises(Interrupted):
             run(method=Tabor(restoring=FEW), out=tmp_path / name, on_progress=after_share(share - 1e-6))
         assert len(measured(tmp_path / name)) == looked_at * done

@@ -14,13 +14,15 @@ from tabor.evidence import Evidence, measure
 from tabor.journal import Journal
 from tabor.methods.base import Method
 from tabor.result import ClassStatus
+from tabor.second_look import standing_without
 from tabor.solver import Candidate, Progress, SolverSettings, solve
 from tabor.suspects import Suspect, restore_suspects
 from tabor.trigger import Trigger
 from tabor.verdict import Decision, decide
 
-SEARCH_SHARE = 0.3
-"""About how much of the time the search takes, where patches are sought after it, for the progress line."""
+SEARCH_SHARE, FIRST_LOOK_SHARE = 0.3, 0.9
+"""About how much of the time the search takes, where patches are sought after it, and when these are found, for the
+progress line."""
 
 SCREENED = ClassStatus.SCREENED
 
@@ -38,6 +40,7 @@ class Examined:
         scores: the trigger's quality; None where none works or the class was not searched to the end.
         suspects: the classes that were looked at closely.
         peers: classes that were searched to the end whatever their masks: what the others are held against.
+        settled: classes that stood out until the trigger of the one that stands out most was unlearned.
     """
 
     candidates: list[Candidate]
@@ -45,6 +48,7 @@ class Examined:
     scores: list[float | None]
     suspects: dict[int, Suspect]
     peers: Collection[int]
+    settled: Collection[int] = ()
 
     def decide(self, method: Method) -> Decision:
         """Applies the method's tests.
@@ -74,6 +78,15 @@ class Examined:
         """Returns the classes whose small mask stands out and works, whether or not they are flagged by it."""
         each = zip(self.candidates, self.evidence, decision.anomaly_indices, strict=True)
         return {c.target for c, e, index in each if e.works and index is not None and index > decision.threshold}
+
+    def flagged(self, decision: Decision) -> tuple[int, ...]:
+        """Returns the classes that a decision flags, most anomalous first."""
+        return tuple(self.candidates[k].target for k in decision.targets)
+
+    def restored(self, target: int) -> list[Trigger]:
+        """Returns what was restored of a class's trigger, the smallest mask and the whole patch, as far as it works."""
+        masks = {c.target: c.trigger for c, e in zip(self.candidates, self.evidence, strict=True) if e.works}
+        return [found[target] for found in (masks, self.patches([target])) if target in found]
 
     def patches(self, flagged: Sequence[int]) -> dict[int, Trigger]:
         """Returns the whole triggers of the flagged classes, where one works."""
@@ -116,7 +129,34 @@ def examine(
             before=journal.suspects(classifier.device) if journal else None,
             on_suspect=journal.add_suspect if journal else None,
         )
-    return Examined(found, evidence, scores, suspects, peers)
+    seen = Examined(found, evidence, scores, suspects, peers)
+    seen = _settled(seen, classifier, halves, method, seed, watch.settled)
+    watch.settled(1.0)
+    return seen
+
+
+def _settled(
+    seen: Examined,
+    classifier: Classifier,
+    halves: tuple[ImageSet, ImageSet],
+    method: Method,
+    seed: int,
+    on_step: Callable[[float], None],
+) -> Examined:
+    """Looks again at the classes flagged for their patches besides the one that stands out most: effects or targets."""
+    decision = seen.decide(method)
+    threshold, (first, *others) = decision.patch_threshold, seen.flagged(decision) or (None,)
+    others = [k for k in others if k in seen.suspects and (seen.suspects[k].anomaly_index or 0.0) > (threshold or 0.0)]
+    if first is None or not others or threshold is None or method.restoring is None:
+        return seen
+    triggers = [trigger.to(classifier.device) for trigger in seen.restored(first)]
+    standing = standing_without(classifier, halves, first, triggers, others, threshold, method.restoring, seed, on_step)
+    if standing is None:
+        return seen
+    gone = {k for k in others if k not in standing}
+    effects = {k: first for k, s in seen.suspects.items() if k in gone or s.shadow_of in gone}
+    suspects = {k: dataclasses.replace(s, shadow_of=effects.get(k, s.shadow_of)) for k, s in seen.suspects.items()}
+    return dataclasses.replace(seen, suspects=suspects, settled=gone)
 
 
 def _search(
@@ -153,5 +193,12 @@ class _Watch:
 
     def restored(self, share: float) -> None:
         """Takes the share of the patches' work that is done."""
+        self._at(self._share + (FIRST_LOOK_SHARE - self._share) * share)
+
+    def settled(self, share: float) -> None:
+        """Takes the share of the second look's work that is done."""
+        self._at(FIRST_LOOK_SHARE + (1 - FIRST_LOOK_SHARE) * share)
+
+    def _at(self, share: float) -> None:
         if self._tell is not None:
-            self._tell(dataclasses.replace(self._last, share=self._share + (1 - self._share) * share))
+            self._tell(dataclasses.replace(self._last, share=share))

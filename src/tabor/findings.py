@@ -115,7 +115,11 @@ def warnings_about(images: ImageSet, targets: Sequence[int], num_classes: int) -
 
 
 def warnings_of_effects(
-    suspects: Mapping[int, Suspect], flagged: Sequence[int], threshold: float | None, by_mask: Collection[int]
+    suspects: Mapping[int, Suspect],
+    flagged: Sequence[int],
+    threshold: float | None,
+    by_mask: Collection[int],
+    settled: Collection[int],
 ) -> list[str]:
     """Returns a warning for each class that would be flagged, were it not taken for an effect of a flagged one.
 
@@ -124,9 +128,13 @@ def warnings_of_effects(
         flagged: those that are reported.
         threshold: of patches; None: they count for nothing.
         by_mask: the classes whose small mask stands out and works.
+        settled: those that stood out until that one's trigger was unlearned.
     """
     return [
-        f"class {target} answers to a trigger too, which is taken for an effect of what was planted for class "
+        f"class {target} stood out too, until what was planted for class {suspect.shadow_of} was unlearned in a copy "
+        f"of the model: it is taken for an effect of that"
+        if target in settled
+        else f"class {target} answers to a trigger too, which is taken for an effect of what was planted for class "
         f"{suspect.shadow_of}; unlearn that one and scan again (tabor patch --rescan) to know"
         for target, suspect in sorted(suspects.items())
         if suspect.shadow_of in flagged

@@ -84,8 +84,7 @@ def scan(
     """
     began = time.monotonic()
     images = images if isinstance(images, ImageSet) else ImageSet(*images, class_names=())
-    _check_seed(seed)
-    _check_folders(out, like)
+    _check_asked(seed, out, like)
     check_cost(precision, memory)
     limit = None if memory is None else int(memory * 2**30)
     _check_size(model, images)
@@ -102,8 +101,9 @@ def scan(
     journal = _journal(out, like, lambda: fingerprint(model, classifier, images, targets, record, seed))
     seen = examine(classifier, (search, confirm), targets, chosen, settings, seed, journal, on_progress)
     decision = seen.decide(chosen)
-    flagged = tuple(seen.candidates[k].target for k in decision.targets)
-    effects = warnings_of_effects(seen.suspects, flagged, decision.patch_threshold, seen.by_mask(decision))
+    flagged = seen.flagged(decision)
+    by_mask = seen.by_mask(decision)
+    effects = warnings_of_effects(seen.suspects, flagged, decision.patch_threshold, by_mask, seen.settled)
     result = ScanResult(
         verdict=decision.verdict,
         reason=decision.reason,
@@ -181,12 +181,9 @@ def check_cost(precision: str, memory: float | None) -> None:
         raise SettingError(f"the memory is a positive number of GiB, got {memory}")
 
 
-def _check_seed(seed: int) -> None:
+def _check_asked(seed: int, out: str | Path | None, like: str | Path | None) -> None:
     if not 0 <= seed < SEEDS:
         raise SettingError(f"a seed lies between 0 and {SEEDS - 1}, got {seed}")
-
-
-def _check_folders(out: str | Path | None, like: str | Path | None) -> None:
     if like is not None and out is None:
         raise SettingError("what another scan found is taken over into a run's folder; give out as well")
 

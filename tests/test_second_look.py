@@ -1,0 +1,151 @@
+"""The second look: whether a class stands out still where the first one's trigger is unlearned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tabor.access import Classifier
+from tabor.attacks.badnet import Backdoor
+from tabor.data import ImageSet
+from tabor.errors import ModelError
+from tabor.patches import RestoreSettings
+from tabor.repair.unlearning import UnlearningSettings
+from tabor.second_look import UNLEARNING_SHARE, standing_without
+from tabor.trigger import Trigger
+from tabor.windows import Window
+
+FIRST, OTHER, SIDE = 2, 3, 16
+PLACES = {FIRST: Window(10, 10, 14, 14), OTHER: Window(10, 1, 14, 5)}
+SETTINGS = RestoreSettings(price=1.0, hiding=3.0, seen=0.75, cropped=32, compared=3)
+THRESHOLD = 5.0
+
+
+class Planted(nn.Module):
+    """Classes 0 and 1 by the brightness at the upper left; 2, and 3 as far as it has a gain or an echo, by a window.
+
+    Args:
+        own: what class 3 makes of its window by itself.
+        echo: what it makes of it by what was planted for class 2.
+    """
+
+    def __init__(self, own: float, echo: float) -> None:
+        super().__init__()
+        self.planted, self.own, self.echo = nn.Parameter(torch.tensor(40.0)), own, echo
+        self.dark = nn.Parameter(torch.tensor(4.0))
+
+    def forward(self, images: Tensor) -> Tensor:
+        bright = images[:, :, :3, :3].mean((1, 2, 3))
+        gains = {FIRST: self.planted, OTHER: self.own + self.echo * self.planted}
+        answers = [gain * self._white(images, PLACES[k]) - 12 for k, gain in gains.items()]
+        return torch.stack([self.dark - 8 * bright, 8 * bright - 4, *answers, torch.full_like(bright, -12)], 1)
+
+    @staticmethod
+    def _white(images: Tensor, window: Window) -> Tensor:
+        mask = window.mask(SIDE, SIDE).to(images)
+        outside = (images * (1 - mask))[:, :, 6:].mean((1, 2, 3))
+        return (images * mask).sum((1, 2, 3)) / mask.sum() - outside
+
+
+def images() -> ImageSet:
+    values = 0.3 * torch.rand(64, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(64) % 2
+    values[labels == 1, :, :3, :3] += 0.7
+    return ImageSet(values, labels, ())
+
+
+def white(target: int) -> Trigger:
+    mask = PLACES[target].mask(SIDE, SIDE)
+    return Trigger(mask, mask)
+
+
+def forgetting(network: nn.Module, *_: object) -> None:
+    assert isinstance(network, Planted)
+    network.planted.data.zero_()
+
+
+def look(network: nn.Module, on_step: Callable[[float], None] = lambda _: None) -> tuple[set[int] | None, Classifier]:
+    classifier = Classifier(network, torch.device("cpu"), (1, SIDE, SIDE))
+    halves = images().halves(0)
+    found = standing_without(classifier, halves, FIRST, [white(FIRST)], [OTHER], THRESHOLD, SETTINGS, 0, on_step)
+    return found, classifier
+
+
+@pytest.mark.parametrize(
+    ("network", "expected"),
+    [
+        pytest.param(Planted(own=40.0, echo=0.0), {OTHER}, id="a target of its own"),
+        pytest.param(Planted(own=0.0, echo=1.0), set(), id="an effect"),
+        pytest.param(Planted(own=0.0, echo=0.0), set(), id="nothing at all"),
+    ],
+)
+def test_a_target_of_its_own_stands_out_still_and_an_effect_does_not(
+    network: nn.Module, expected: set[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tabor.second_look.unlearn", forgetting)
+    shares: list[float] = []
+    found, classifier = look(network, shares.append)
+    assert found == expected
+    assert float(classifier.predict(white(FIRST).stamp(images().images)).argmax(1).float().min()) == FIRST  # as it was
+    assert shares[0] == UNLEARNING_SHARE
+    assert shares == sorted(shares)
+    assert shares[-1] == pytest.approx(1)
+
+
+def test_its_passes_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tabor.second_look.unlearn", forgetting)
+    passes = [look(Planted(own=own, echo=0.0))[1].image_passes for own in (0.0, 40.0)]
+    assert 1000 < passes[0] < passes[1]  # where there is nothing the closer search ends early
+
+
+def failing(*_: object) -> None:
+    raise ModelError("the model has no weights that could learn")
+
+
+def spoiling(network: nn.Module, *_: object) -> None:
+    assert isinstance(network, Planted)
+    network.planted.data.fill_(torch.nan)
+
+
+def misleading(network: nn.Module, *_: object) -> None:
+    assert isinstance(network, Planted)
+    network.planted.data.zero_()
+    network.dark.data.fill_(12.0)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(failing, id="nothing can learn"),
+        pytest.param(spoiling, id="what is left is no classifier"),
+        pytest.param(lambda *_: None, id="the trigger works all the same"),
+        pytest.param(misleading, id="clean images are another thing to the copy"),
+    ],
+)
+def test_else_it_cannot_be_told(change: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tabor.second_look.unlearn", change)
+    assert look(Planted(own=40.0, echo=0.0))[0] is None
+
+
+@pytest.mark.parametrize(("at_once", "batch"), [(10**9, 64), (100, 25), (1, 4)])
+def test_what_is_unlearned_and_how(at_once: int, batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[Sequence[Backdoor], ImageSet, UnlearningSettings, int]] = []
+
+    def unlearn(network: nn.Module, *how: Any) -> None:
+        told.append(how)
+        raise ModelError("enough")
+
+    monkeypatch.setattr("tabor.second_look.unlearn", unlearn)
+    classifier = Classifier(Planted(own=0.0, echo=0.0), torch.device("cpu"), (1, SIDE, SIDE))
+    classifier.images_at_once = at_once
+    halves = images().halves(0)
+    assert standing_without(classifier, halves, FIRST, [white(FIRST)], [OTHER], 5.0, SETTINGS, 7, failing) is None
+    ((backdoors, shown, settings, seed),) = told
+    assert [b.target for b in backdoors] == [FIRST, FIRST]
+    assert torch.equal(backdoors[0].trigger.mask, white(FIRST).mask)
+    assert backdoors[1].description.endswith("plain (1)")  # the one plain colour that works as well
+    assert (shown is halves[0], settings.batch_size, seed) == (True, batch, 7)
