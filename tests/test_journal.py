@@ -18,7 +18,7 @@ from tabor.access import Classifier
 from tabor.data import ImageSet
 from tabor.errors import SettingError, TaborError
 from tabor.evidence import Evidence
-from tabor.examining import FIRST_LOOK_SHARE, SEARCH_SHARE
+from tabor.examining import FIRST_LOOK_SHARE, SEARCH_SHARE, _looked_at
 from tabor.journal import JOURNAL_FILE, PARTIAL_FOLDER, Journal, fingerprint
 from tabor.methods.tabor import Lambdas, Tabor
 from tabor.models import load_model
@@ -265,6 +265,25 @@ def test_a_lost_trigger_costs_its_class_only(run: Callable[..., ScanResult], tmp
     assert passes(whole) - passes(resumed) == searched(run, [0, 2, 3])
 
 
+def test_a_trigger_of_other_images_is_none(run: Callable[..., ScanResult], tmp_path: Path) -> None:
+    whole, folder = run(out=tmp_path / "whole"), tmp_path / "run"
+    with pytest.raises(Interrupted):
+        run(out=folder, on_progress=after(4))
+    candidate(1).trigger.save(folder / PARTIAL_FOLDER / "class-1.safetensors")
+    resumed = run(out=folder)
+    assert alike(resumed, whole)
+    assert passes(whole) - passes(resumed) == searched(run, [0, 2, 3])
+
+
+@pytest.mark.parametrize("colours", [0.5, [0.5, 0.5]], ids=["one channel", "two channels"])
+@pytest.mark.parametrize("window", [(0, 0, 2, 2), (0, 0, 10**9, 10**9), (3, 0, 2, 2), (-1, 0, 2, 2)])
+def test_a_patch_of_other_images_is_none(window: tuple[int, ...], colours: Any, two_done: Path) -> None:
+    measured = {"window": window, "colours": [[[c]] for c in ([colours] if isinstance(colours, float) else colours)]}
+    add_line(patch_line(**measured))(two_done)
+    found = _looked_at(Journal(two_done, FINGERPRINT), torch.device("cpu"), (1, 20, 20))
+    assert (0 in found) == (window == (0, 0, 2, 2) and colours == 0.5)
+
+
 def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / PARTIAL_FOLDER).symlink_to(tmp_path)
@@ -445,6 +464,10 @@ def test_a_whole_patch_is_read(two_done: Path) -> None:
         pytest.param('{"patch": 0, "measured": {"window": [1, 2], "colours": [], "worth": 1}}', id="half a window"),
         pytest.param(patch_line(colours=[0.5]), id="flat colours"),
         pytest.param(patch_line(index="9"), id="an index in words"),
+        pytest.param(patch_line(worth=float("nan")), id="a worth that is no number"),
+        pytest.param(patch_line(index=10**400), id="an endless index"),
+        pytest.param(patch_line(window=[0, 0, 2.5, 2]), id="half a pixel"),
+        pytest.param(patch_line(colours=[[[]]]), id="no colours"),
         pytest.param(patch_line(evidence=[7]), id="evidence without names"),
     ],
 )

@@ -126,7 +126,7 @@ def examine(
             method.restoring,
             seed,
             watch.restored,
-            before=journal.suspects(classifier.device) if journal else None,
+            before=_looked_at(journal, classifier.device, halves[0].shape) if journal else None,
             on_suspect=journal.add_suspect if journal else None,
         )
     seen = Examined(found, evidence, scores, suspects, peers)
@@ -159,6 +159,11 @@ def _settled(
     return dataclasses.replace(seen, suspects=suspects, settled=gone)
 
 
+def _looked_at(journal: Journal, device: torch.device, image_shape: tuple[int, int, int]) -> dict[int, Suspect]:
+    """The classes that were looked at closely before, as far as what the journal says can be."""
+    return {target: s for target, s in journal.suspects(device).items() if s.fits(image_shape)}
+
+
 def _search(
     classifier: Classifier,
     images: ImageSet,
@@ -170,7 +175,8 @@ def _search(
     on_progress: Callable[[Progress], None],
 ) -> list[Candidate]:
     """Searches the classes that the journal does not have yet; returns a candidate for each target."""
-    candidates = dict(journal.finished) if journal else {}
+    earlier = journal.finished.values() if journal else ()
+    candidates = {c.target: c for c in earlier if c.trigger.pattern.shape == images.images.shape[1:]}
     left = [target for target in targets if target not in candidates]
     on_class = journal.add if journal else None
     for candidate in solve(classifier, images, left, method, settings, seed, on_progress, on_class, targets):

@@ -11,8 +11,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +20,22 @@ import torch
 from torch import Tensor, nn
 
 import tabor
+from tabor import strict_json
 from tabor.access import Classifier
 from tabor.data import ImageSet
 from tabor.errors import TaborError, one_line
 from tabor.files import check_no_link, check_plain, write_text
 from tabor.models import LoadedModel
-from tabor.result import FIGURES_FOLDER, REPORT_FILE, RESULT_FILE, TRIGGERS_FILE, ClassStatus
+from tabor.result import FIGURES_FOLDER, LARGEST_RESULT, REPORT_FILE, RESULT_FILE, TRIGGERS_FILE, ClassStatus
 from tabor.solver import Candidate
 from tabor.suspects import Suspect
 from tabor.trigger import Trigger
 
 JOURNAL_FILE = "journal.jsonl"
 PARTIAL_FOLDER = "partial"
+
+LARGEST_JOURNAL = 2**26
+"""Bytes: a thousand times what one of a thousand classes has."""
 
 ANSWERED = 16
 """Images whose answers tell one model from another."""
@@ -100,13 +104,15 @@ class Journal:
         header = json.dumps({"scan": fingerprint}, sort_keys=True)
         plain = json.loads(header)
         first, entries = _read(self._path)
+        if "scan" not in first:
+            _check_no_other(folder)
         if first != plain:
             entries = []
             _forget(folder)
         self.finished = dict(self._candidates(entries))
         if not self.finished:  # a scan that was whole is made again, and so are its patches
             entries = []
-            shutil.rmtree(self._partial, ignore_errors=True)
+            self.close()
         self._measured = ({} if like is None else _patches_like(like, plain)) | _measured(entries)
         # Written anew also when it goes on: its last line may have been cut off.
         lines = [_line(candidate) for candidate in self.finished.values()]
@@ -127,7 +133,7 @@ class Journal:
         for target, measured in self._measured.items():
             try:
                 found[target] = Suspect.from_measured(measured, device)
-            except (AttributeError, ValueError, KeyError, TypeError):
+            except (AttributeError, ValueError, KeyError, TypeError, OverflowError):
                 continue  # damaged: look at that class again
         return found
 
@@ -160,7 +166,20 @@ class Journal:
 
     def close(self) -> None:
         """Removes the parts that the saved result has made superfluous; the journal itself stays as a record."""
-        shutil.rmtree(self._partial, ignore_errors=True)
+        _empty(self._partial, "class-*.safetensors")
+
+
+def _check_no_other(folder: Path) -> None:
+    """Makes sure that a folder without a journal holds no file named like a scan's, which may be anybody's.
+
+    Raises:
+        TaborError: it does, and they are not of a run whose journal is gone.
+    """
+    others = [name for name in (REPORT_FILE, TRIGGERS_FILE, RESULT_FILE) if (folder / name).exists()]
+    if others and "schema_version" not in _parse(_text(folder / RESULT_FILE, LARGEST_RESULT)):
+        raise TaborError(
+            f"{one_line(folder)} holds a {others[0]} that no scan wrote, and would be written over; take another folder"
+        )
 
 
 def _forget(folder: Path) -> None:
@@ -168,26 +187,40 @@ def _forget(folder: Path) -> None:
     try:
         for name in (RESULT_FILE, TRIGGERS_FILE, REPORT_FILE):
             (folder / name).unlink(missing_ok=True)
-        shutil.rmtree(folder / FIGURES_FOLDER, ignore_errors=True)  # which leaves a link alone
     except OSError as error:
         raise TaborError(f"cannot write {one_line(folder)}: {one_line(error.strerror)}") from None
+    _empty(folder / FIGURES_FOLDER, "class-*.png")
+
+
+def _empty(folder: Path, own: str) -> None:
+    """Removes a folder inside a run, but for files that a scan did not write, and those that a link leads to."""
+    if folder.is_symlink():
+        return
+    with suppress(OSError):
+        for path in folder.glob(own):
+            path.unlink()
+        folder.rmdir()
 
 
 def _read(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Reads the first line and the others, but for one that was cut off by an interruption."""
-    try:
-        check_plain(path)
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError):
-        return {}, []
-    first, *entries = [*map(_parse, lines)] or [{}]
+    first, *entries = [*map(_parse, _text(path, LARGEST_JOURNAL).splitlines())] or [{}]
     return first, [entry for entry in entries if entry]
 
 
-def _parse(line: str) -> dict[str, Any]:
+def _text(path: Path, most: int) -> str:
+    """A file's text; nothing where there is no such file, or none of that kind and at most so many bytes."""
     try:
-        entry = json.loads(line)
-    except (ValueError, RecursionError):
+        check_plain(path, most)
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def _parse(text: str) -> dict[str, Any]:
+    try:
+        entry = strict_json.loads(text)
+    except ValueError:
         return {}
     return entry if isinstance(entry, dict) else {}
 

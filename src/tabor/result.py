@@ -17,6 +17,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from tabor import strict_json
 from tabor.errors import TaborError, one_line
 from tabor.files import check_plain, replacing, write_text
 from tabor.schema import check
@@ -238,7 +239,7 @@ class ScanResult:
         try:
             for name, most in ((RESULT_FILE, LARGEST_RESULT), (TRIGGERS_FILE, None)):
                 check_plain(folder / name, most)
-            stored = json.loads((folder / RESULT_FILE).read_text(encoding="utf-8"), parse_constant=_refuse)
+            stored = strict_json.loads((folder / RESULT_FILE).read_text(encoding="utf-8"))
             tensors = safetensors.torch.load_file(folder / TRIGGERS_FILE)
         except FileNotFoundError as error:
             name = Path(error.filename).name if error.filename else TRIGGERS_FILE
@@ -246,7 +247,7 @@ class ScanResult:
                 f"{one_line(folder)} holds no finished run ({one_line(name)} is missing); "
                 f"make one with: tabor scan MODEL --data DATA --out {one_line(folder)}"
             ) from None
-        except (OSError, ValueError, RecursionError, safetensors.SafetensorError) as error:
+        except (OSError, ValueError, safetensors.SafetensorError) as error:
             raise TaborError(f"{one_line(folder)} holds a damaged run: {one_line(error)}") from None
         return _from_dict(stored, tensors, folder)
 
@@ -294,7 +295,3 @@ def _trigger(tensors: Mapping[str, Tensor], name: str) -> Trigger:
 
 def _patch(stored: dict[str, Any] | None) -> PatchFinding | None:
     return None if stored is None else PatchFinding(**(stored | {"window": tuple(stored["window"])}))
-
-
-def _refuse(word: str) -> None:
-    raise ValueError(f"{word} is no JSON number")

@@ -45,13 +45,14 @@ COMMON: dict[str, dict[str, Any]] = {
 """Preprocessings that many networks are trained with, by the options that say so."""
 
 
-def accuracy_warning(model: nn.Module, images: ImageSet, clean_accuracy: float) -> str | None:
+def accuracy_warning(model: nn.Module, images: ImageSet, clean_accuracy: float, at_once: int) -> str | None:
     """Returns what to tell a person whose model is wrong about many clean images, None where it is not.
 
     Args:
         model: the model as it was given.
         images: the clean images.
         clean_accuracy: of the model on them, in [0, 1].
+        at_once: images that may go through the network together.
     """
     if clean_accuracy >= HALF_LEARNED:
         return None
@@ -64,12 +65,12 @@ def accuracy_warning(model: nn.Module, images: ImageSet, clean_accuracy: float) 
         f"the model is right on only {clean_accuracy:.0%} of the clean images: the preprocessing, the labels or "
         f"the images are probably not those it was trained for, and the verdict means little"
     )
-    better = _better(model, images, clean_accuracy) if isinstance(model, LoadedModel) else None
+    better = _better(model, images, clean_accuracy, at_once) if isinstance(model, LoadedModel) else None
     return told if better is None else f"{told}; with {better[0]} it would be right on {better[1]:.0%}"
 
 
 @torch.no_grad()
-def _better(model: LoadedModel, images: ImageSet, clean_accuracy: float) -> tuple[str, float] | None:
+def _better(model: LoadedModel, images: ImageSet, clean_accuracy: float, at_once: int) -> tuple[str, float] | None:
     """The common preprocessing with which the model is right most often, if that is clearly better."""
     some = images.balanced(TRIED_ON, seed=0)
     pictures, labels = some.images, some.labels
@@ -77,8 +78,9 @@ def _better(model: LoadedModel, images: ImageSet, clean_accuracy: float) -> tupl
     found: dict[str, float] = {}
     network = copy.deepcopy(model.network).float().eval().to(pictures.device)  # the caller's stays as it is
     for options, changes in COMMON.items() if plain.channels == 3 else ():
-        answers = prepared(network, dataclasses.replace(plain, **changes)).eval()(pictures)
-        found[options] = float((answers.argmax(1) == labels).float().mean())
+        other = prepared(network, dataclasses.replace(plain, **changes)).eval()
+        answers = torch.cat([other(part).argmax(1) for part in pictures.split(at_once)])
+        found[options] = float((answers == labels).float().mean())
     best = max(found, key=lambda options: found[options], default=None)
     if best is None or found[best] < max(LOW_ACCURACY, CLEARLY_BETTER * clean_accuracy):
         return None

@@ -97,7 +97,7 @@ def scan(
     record = {"solver": dataclasses.asdict(settings), chosen.name: chosen.describe(), "precision": precision}
     answers = classifier.predict(images.images.to(classifier.device)).cpu()
     clean_accuracy = float((answers.argmax(1) == images.labels.cpu()).float().mean())
-    told = _warn(model, images, clean_accuracy) + warnings_about(images, targets, classifier.num_classes)
+    told = _warn(model, images, clean_accuracy, classifier) + warnings_about(images, targets, classifier.num_classes)
     journal = _journal(out, like, lambda: fingerprint(model, classifier, images, targets, record, seed))
     seen = examine(classifier, (search, confirm), targets, chosen, settings, seed, journal, on_progress)
     decision = seen.decide(chosen)
@@ -138,9 +138,9 @@ def _journal(out: str | Path | None, like: str | Path | None, searched: Callable
     return None if out is None else Journal(Path(out), searched(), None if like is None else Path(like))
 
 
-def _warn(model: nn.Module, images: ImageSet, accuracy: float) -> list[str]:
+def _warn(model: nn.Module, images: ImageSet, accuracy: float, classifier: Classifier) -> list[str]:
     """Says before the work, so that it can be stopped, that the model is wrong about the clean images, if it is."""
-    wrong = accuracy_warning(model, images, accuracy)
+    wrong = accuracy_warning(model, images, accuracy, classifier.images_at_once)
     if wrong is None:
         return []
     logging.getLogger("tabor").warning("%s", wrong)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, replace
 from typing import Any
@@ -66,6 +67,11 @@ class Suspect:
     shadow_of: int | None = None
     common: bool = False
 
+    def fits(self, image_shape: Sequence[int]) -> bool:
+        """Whether the patch is one of images of that shape, (C, H, W)."""
+        channels, height, width = image_shape
+        return self.patch.window.fits(height, width) and self.patch.colours.shape[0] == channels
+
     @property
     def attack_success(self) -> float:
         """Share of images of other classes that it sends to the class, in [0, 1]."""
@@ -122,13 +128,15 @@ class Suspect:
         """Reads what `measured` returned.
 
         Raises:
-            AttributeError, KeyError, TypeError, ValueError: it returned something else.
+            AttributeError, KeyError, OverflowError, TypeError, ValueError: it returned something else.
         """
         window, worth, evidence, index = (values[k] for k in ("window", "worth", "evidence", "index"))
         numbers = [*window, worth, *evidence.values(), *([] if index is None else [index])]
         colours = torch.tensor(values["colours"], device=device)
-        if not all(isinstance(number, int | float) for number in numbers) or colours.dim() != 3:  # (C, G, G)
+        if not all(isinstance(number, int | float) and math.isfinite(number) for number in numbers):
             raise ValueError("what was measured of a patch is numbers")
+        if not all(type(edge) is int for edge in window) or not colours.dim() == 3 or not colours.numel():  # (C, G, G)
+            raise ValueError("a patch is a window and its colours")
         patch = Patch(Window(*window), colours, worth)
         return cls(patch, Evidence(**evidence), in_sight=bool(values["in_sight"]), index=index)
 

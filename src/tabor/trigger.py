@@ -15,7 +15,10 @@ import torch
 from torch import Tensor
 
 from tabor.errors import TaborError, one_line
-from tabor.files import replacing
+from tabor.files import check_plain, replacing
+
+LARGEST_FILE = 2**28
+"""Bytes of a trigger's file: more than one for images of 4,000×4,000 pixels takes."""
 
 
 def stamp(images: Tensor, mask: Tensor, pattern: Tensor) -> Tensor:
@@ -103,6 +106,7 @@ class Trigger:
             TaborError: there is no such file, or it holds no trigger.
         """
         try:
+            check_plain(Path(path), LARGEST_FILE)
             tensors = safetensors.torch.load_file(path)
             return Trigger(tensors["mask"].float(), tensors["pattern"].float())
         except FileNotFoundError:

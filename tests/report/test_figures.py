@@ -15,7 +15,8 @@ from PIL import Image
 
 from tabor.data.images import ImageSet
 from tabor.errors import DataError, TaborError
-from tabor.report import figures
+from tabor.report import figures, write_run
+from tabor.report.html import MOST_PICTURED
 from tabor.result import ScanResult
 from tabor.trigger import Trigger
 
@@ -178,3 +179,15 @@ def test_nothing_is_written_through_a_link(scan_result: ScanResult, tmp_path: Pa
 
 def test_a_narrow_trigger_makes_no_endless_picture() -> None:
     assert max(figures.image_picture(torch.zeros(3, 1000, 1)).size) == 1000
+
+
+def test_a_run_has_pictures_of_no_more_classes_than_the_page(
+    scan_result: ScanResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictured: list[int] = []
+    monkeypatch.setattr(
+        "tabor.report.save_pictures", lambda _result, _images, _folder, classes: pictured.extend(classes)
+    )
+    monkeypatch.setattr("tabor.report.write_report", lambda folder, _result, _images: folder)
+    write_run(tmp_path, dataclasses.replace(scan_result, targets=tuple(range(20))), None)
+    assert pictured == list(range(MOST_PICTURED))

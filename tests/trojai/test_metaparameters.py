@@ -124,5 +124,8 @@ def test_the_operators_schema_counts_too(tmp_path: Path) -> None:
     schema.write_text('{"type": 3}')
     with pytest.raises(SettingError, match="is no JSON Schema"):
         read_metaparameters(metaparameters, schema)
+    schema.write_text('{"$ref": "#/nowhere"}')
+    with pytest.raises(SettingError, match="is no JSON Schema"):
+        read_metaparameters(metaparameters, schema)
     with pytest.raises(SettingError, match="as JSON"):
         read_metaparameters(metaparameters, tmp_path / "missing.json")

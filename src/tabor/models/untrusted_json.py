@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any, NoReturn, TypeGuard, cast
+from typing import Any, TypeGuard, cast
 
+from tabor import strict_json
 from tabor.errors import ModelError, one_line
 
 LARGEST_FILE = 16 * 2**20
@@ -28,12 +28,12 @@ def read_object(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > LARGEST_FILE:
             raise ModelError(f"{one_line(path)} has more than {LARGEST_FILE:,} bytes, which no settings need")
-        content = json.loads(path.read_text("utf-8"), parse_constant=_refuse_constant)
+        content = strict_json.loads(path.read_text("utf-8"))
     except (FileNotFoundError, IsADirectoryError):
         raise ModelError(f"there is no {one_line(path)}") from None
     except ModelError:
         raise
-    except (OSError, ValueError, RecursionError) as error:  # ValueError: no UTF-8, no JSON, or an endless number
+    except (OSError, ValueError) as error:  # ValueError: no UTF-8, no JSON, or an endless number
         raise ModelError(f"{one_line(path)} is no JSON ({type(error).__name__}: {one_line(error, 120)})") from None
     if not isinstance(content, dict):
         raise ModelError(f"{one_line(path)} is no JSON object")
@@ -66,7 +66,3 @@ def class_names(names: object, num_classes: int) -> list[str] | None:
     if not isinstance(names, list) or len(names) != num_classes or not all(isinstance(name, str) for name in names):
         return None
     return [one_line(name, 120) for name in names]
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import referencing.exceptions
 
 from tabor.errors import SettingError, one_line
 
@@ -56,8 +57,8 @@ def read_metaparameters(path: Path | None, schema: Path | None = None) -> Metapa
             jsonschema.validate(given, one)
         except jsonschema.ValidationError as error:
             raise SettingError(f"{one_line(path)} does not satisfy its schema: {one_line(error.message)}") from None
-        except jsonschema.SchemaError as error:
-            raise SettingError(f"{one_line(schema)} is no JSON Schema: {one_line(error.message)}") from None
+        except (jsonschema.SchemaError, referencing.exceptions.Unresolvable) as error:
+            raise SettingError(f"{one_line(schema)} is no JSON Schema: {one_line(error)}") from None
     return Metaparameters(**(json.loads(shipped(DEFAULTS_FILE)) | given))
 
 
