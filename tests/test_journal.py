@@ -226,13 +226,17 @@ def searched(run: Callable[..., ScanResult], classes: list[int]) -> int:
     return passes(run(classes=classes)) - images - len(classes) * (others + confirming + 1)
 
 
-def test_a_scan_goes_on_after_an_interruption(run: Callable[..., ScanResult], tmp_path: Path) -> None:
+def test_a_scan_goes_on_after_an_interruption(
+    run: Callable[..., ScanResult], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     whole, folder = run(out=tmp_path / "whole"), tmp_path / "run"
     with pytest.raises(Interrupted):
         run(out=folder, on_progress=after(4))
     assert sorted(path.name for path in folder.iterdir()) == [JOURNAL_FILE, PARTIAL_FOLDER]
     assert len(list((folder / PARTIAL_FOLDER).iterdir())) == 4
+    assert caplog.messages == []
     resumed = run(out=folder)
+    assert caplog.messages == [f"going on with the scan that was interrupted in {folder}, which has searched 4 classes"]
     assert comparable(resumed) == comparable(whole)
     assert same_triggers(resumed, whole)
     assert passes(whole) - passes(resumed) == searched(run, [0, 1, 2, 3]) > 0

@@ -69,8 +69,9 @@ def scan(
             the copy answers alike; "exact" does not.  What is found is measured on the network itself either way.
         memory: GiB that the process may take, or of the GPU's memory; None: a half of what is free.  Images go through
             the network in smaller parts to keep it.
-        out: folder for the run; an interrupted scan of the same model, images and settings goes on from there.  What
-            a scan of anything else found there is removed when this one begins.
+        out: folder for the run; an interrupted scan of the same model, images and settings goes on from there, and
+            believes what that one found: take no stranger's folder.  What a scan of anything else found there is
+            removed when this one begins.
         like: folder of another scan of the same model and images: patches that it sought are not sought again, if
             nothing differs that they depend on; else it counts for nothing.  It saves most of the time where only the
             masks' settings differ.  Needs `out`.
@@ -135,7 +136,13 @@ def scan(
 
 
 def _journal(out: str | Path | None, like: str | Path | None, searched: Callable[[], dict[str, Any]]) -> Journal | None:
-    return None if out is None else Journal(Path(out), searched(), None if like is None else Path(like))
+    if out is None:
+        return None
+    journal = Journal(Path(out), searched(), None if like is None else Path(like))
+    if journal.finished:  # which is believed, so a person should know
+        told = "going on with the scan that was interrupted in %s, which has searched %d classes"
+        logging.getLogger("tabor").warning(told, one_line(out), len(journal.finished))
+    return journal
 
 
 def _warn(model: nn.Module, images: ImageSet, accuracy: float, classifier: Classifier) -> list[str]:
