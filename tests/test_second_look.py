@@ -106,6 +106,10 @@ def failing(*_: object) -> None:
     raise ModelError("the model has no weights that could learn")
 
 
+def crashing(*_: object) -> None:
+    raise RuntimeError("a view of a leaf that learns is changed in place")
+
+
 def spoiling(network: nn.Module, *_: object) -> None:
     assert isinstance(network, Planted)
     network.planted.data.fill_(torch.nan)
@@ -121,6 +125,7 @@ def misleading(network: nn.Module, *_: object) -> None:
     "change",
     [
         pytest.param(failing, id="nothing can learn"),
+        pytest.param(crashing, id="it does not bear learning"),
         pytest.param(spoiling, id="what is left is no classifier"),
         pytest.param(lambda *_: None, id="the trigger works all the same"),
         pytest.param(misleading, id="clean images are another thing to the copy"),
