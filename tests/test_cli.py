@@ -251,7 +251,10 @@ def test_130_interrupted(files: Files, capsys: Capture, monkeypatch: pytest.Monk
     assert main(scan(files.clean, files.data)) == 130
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.startswith("interrupted")
+    assert err == "interrupted; a scan with --out goes on when the same command is given again\n"
+    monkeypatch.setattr("tabor.training.train_classifier", interrupt)
+    assert main(["train", "--data", "digits", "--out", str(files.clean) + ".new"]) == 130
+    assert capsys.readouterr().err == "interrupted\n"  # of which nothing goes on
 
 
 def test_an_unforeseen_error_is_not_a_finding(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:

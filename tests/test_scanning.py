@@ -310,7 +310,9 @@ def refused(
         ),
         pytest.param(FOUR[:0], IMAGES[:0], DataError, "there is no image", id="no image"),
         pytest.param(FOUR, IMAGES * 255, DataError, r"must lie in \[0, 1\] before normalisation", id="0 to 255"),
-        pytest.param(FOUR.int(), IMAGES, DataError, "labels must be an int64 tensor", id="labels of 32 bits"),
+        pytest.param(FOUR.bool(), IMAGES, DataError, "labels must be an int64 tensor", id="labels yes or no"),
+        pytest.param(FOUR.numpy(), IMAGES, DataError, "labels must be a tensor, got ndarray", id="labels of NumPy"),
+        pytest.param(FOUR, IMAGES.numpy(), DataError, "images must be a tensor, got ndarray", id="images of NumPy"),
         pytest.param(FOUR[:7], IMAGES, DataError, r"labels must be an int64 tensor of shape \(8,\)", id="labels short"),
         pytest.param(FOUR, IMAGES[:, 0], DataError, r"shape \(N, C, H, W\)", id="no channels"),
     ],
@@ -319,6 +321,69 @@ def test_images_that_are_refused(labels: Tensor, images: Tensor, error: type[Tab
     caught = refused(Constant(0.0, 1.0, 2.0, 3.0), labels, images)
     assert caught.type is error
     caught.match(message)
+
+
+@pytest.mark.parametrize("images", ["digits", IMAGES, (IMAGES, FOUR, FOUR)], ids=["a word", "no labels", "three"])
+def test_images_that_are_no_pair(images: Any) -> None:
+    with pytest.raises(DataError, match=r"images are an ImageSet, or a pair of tensors \(images, labels\), got "):
+        tabor.scan(Constant(0.0, 1.0, 2.0, 3.0), images)
+
+
+@pytest.mark.parametrize("model", ["clean.safetensors", Constant, lambda images: images])
+def test_a_model_that_is_none(model: Any) -> None:
+    assert refused(model).type is ModelError
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"classes": 3}, "a list of numbers, got 3"),
+        ({"classes": ["3"]}, "a class is a whole number, got 3"),
+        ({"seed": None}, "a seed is a whole number, got None"),
+        ({"seed": 1.5}, r"a seed is a whole number, got 1\.5"),
+        ({"memory": "2"}, "a positive number of GiB, got 2"),
+    ],
+)
+def test_options_of_another_type(options: dict[str, Any], message: str) -> None:
+    caught = refused(Constant(0.0, 1.0, 2.0, 3.0), **options)
+    assert caught.type is SettingError
+    caught.match(message)
+
+
+class Altered(nn.Module):
+    """A network whose answers are altered on the way out."""
+
+    def __init__(self, network: nn.Module, change: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.network, self.change = network, change
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.change(self.network(images))
+
+
+def test_probabilities_are_recognised(
+    cell_model: Callable[..., nn.Module], cell_images: Callable[..., ImageSet], few_steps: SolverSettings
+) -> None:
+    model, images = cell_model(backdoor=2), cell_images(per_class=4)
+    options: dict[str, Any] = {"solver": few_steps, "device": "cpu", "method": Tabor(restoring=None)}
+    logits = tabor.scan(Altered(model, lambda answers: 20 * answers), images, **options)
+    softmax = tabor.scan(Altered(model, lambda answers: (20 * answers).softmax(1)), images, **options)
+    assert [(f.status, f.flagged) for f in softmax.classes] == [(f.status, f.flagged) for f in logits.classes]
+    assert [f.mask_l1 for f in softmax.classes] == pytest.approx([f.mask_l1 for f in logits.classes], rel=0.5)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [Tensor.detach, lambda answers: nn.functional.one_hot(answers.argmax(1), 9).float()],
+    ids=["detached", "hard"],
+)
+def test_a_model_without_gradients_is_told_before_the_search(
+    change: Callable[[Tensor], Tensor], cell_model: Callable[..., nn.Module], cell_images: Callable[..., ImageSet]
+) -> None:
+    images, rounds = cell_images(per_class=4), list[object]()
+    with pytest.raises(ModelError, match="the model gives no gradients"):
+        tabor.scan(Altered(cell_model(backdoor=2), change), images, device="cpu", on_progress=rounds.append)
+    assert rounds == []
 
 
 @pytest.mark.parametrize(

@@ -176,6 +176,15 @@ def test_the_score_rises_as_the_smallest_trigger_shrinks(one: float, other: floa
     assert 0 < decided(larger).score <= decided(smaller).score < 1
 
 
+@pytest.mark.parametrize(("confirmed", "verdict"), [(5, Verdict.CLEAN), (4, Verdict.UNDECIDED), (0, Verdict.UNDECIDED)])
+def test_no_model_is_called_clean_by_triggers_that_do_not_work(confirmed: int, verdict: Verdict) -> None:
+    scores = [0.1 * k for k in range(10)]
+    decision = decide(scores, OutlierSettings(spread_floor=0.75), confirmed=[k < confirmed for k in range(10)])
+    assert decision.verdict is verdict
+    told = f"only {confirmed} of 10 triggers work on images that the search did not see: give more images"
+    assert (decision.reason == told) == (verdict is Verdict.UNDECIDED)
+
+
 def test_a_class_that_is_not_confirmed_does_not_raise_the_score() -> None:
     without = decided(-100.0, confirmed=[False] + [True] * 8)
     assert without.anomaly_indices[0] == pytest.approx(114 / (2 * 1.4826))

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 
 SHOWN_CLASSES = 8
 
+AGAIN = "goes on when the same command is given again"
+GOES_ON = {"scan": [f"a scan with --out {AGAIN}"], "zoo": [f"a zoo {AGAIN}"], "reproduce": [f"an experiment {AGAIN}"]}
+"""What to know of a command that was interrupted."""
+
 # Typer exports no usage error of its own, but the base of the one it exports is what its parser raises.
 USAGE_ERROR: Any = typer.BadParameter.__bases__[0]
 
@@ -179,7 +183,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         code = typer.main.get_command(app).main(args=argv, prog_name="tabor", standalone_mode=False)
         if code == ExitCode.INTERRUPTED:  # typer catches Ctrl-C itself
-            log("interrupted; a scan with --out goes on when the same command is given again")
+            command = next(iter(sys.argv[1:] if argv is None else argv), "")
+            log("; ".join(["interrupted", *GOES_ON.get(command, [])]))
         return int(code or 0)
     except USAGE_ERROR as error:
         error.show()

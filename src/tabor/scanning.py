@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
+import operator
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,14 @@ from torch import Tensor, nn
 
 import tabor
 from tabor.access import PRECISIONS, Classifier, choose_device
-from tabor.data import ImageSet
-from tabor.errors import DataError, SettingError, one_line
+from tabor.data import ImageSet, as_image_set
+from tabor.errors import DataError, ModelError, SettingError, one_line
 from tabor.examining import examine
 from tabor.findings import described, findings, identity, timing, warnings_about, warnings_of_effects
 from tabor.journal import Journal, fingerprint
 from tabor.methods.base import Method
 from tabor.models import LoadedModel
+from tabor.models.outputs import Logarithm, Output, told_by
 from tabor.presets import choose
 from tabor.result import ScanResult
 from tabor.sanity import accuracy_warning
@@ -29,6 +31,9 @@ from tabor.solver import Progress, SolverSettings
 
 SEEDS = 2**63
 """How many seeds there are; torch takes no larger one."""
+
+TELLING = 16
+"""Images whose answers tell what a model's outputs are."""
 
 COMPARED = 256
 """Images that a faster copy of the model must answer like the model itself."""
@@ -57,7 +62,8 @@ def scan(
     it stands out are not, but count by how well the patch works on the others.
 
     Args:
-        model: takes images (N, C, H, W) in [0, 1] and returns logits; it is copied and left as it is.
+        model: takes images (N, C, H, W) in [0, 1] and returns logits, or probabilities, which is seen; it is copied and
+            left as it is.
         images: an `ImageSet`, or (images, labels) tensors: float32 in [0, 1] (N, C, H, W) and int64 (N,).
         preset: "fast", "standard", "thorough" or "paper"; see `presets.choose`.
         method: "tabor", "neural-cleanse", or a `Method` of one's own.
@@ -84,7 +90,7 @@ def scan(
         TaborError: the folder cannot be written.
     """
     began = time.monotonic()
-    images = images if isinstance(images, ImageSet) else ImageSet(*images, class_names=())
+    images = as_image_set(images)
     _check_asked(seed, out, like)
     check_cost(precision, memory)
     limit = None if memory is None else int(memory * 2**30)
@@ -156,12 +162,30 @@ def _warn(model: nn.Module, images: ImageSet, accuracy: float, classifier: Class
 
 def _reach(model: nn.Module, images: ImageSet, device: str, precision: str, limit: int | None) -> Classifier:
     """Returns the model as the scan sees it, as fast as it may be; what tells that keeps to the limit as well."""
-    classifier = Classifier(model, choose_device(device), images.shape)
+    if not isinstance(model, nn.Module):
+        raise ModelError(f"a model is a torch.nn.Module, got {type(model).__name__}; tabor.load_model reads a file")
+    where = choose_device(device)
+    classifier = Classifier(model, where, images.shape)
     check_labels(images, classifier.num_classes)
+    few = images.images[:TELLING].to(where)
+    if not isinstance(model, LoadedModel) and told_by(classifier.predict(few)) is Output.PROBABILITIES:
+        classifier = Classifier(Logarithm(model), where, images.shape)
+    _check_gradients(classifier, few)
     classifier.limit_memory(limit)
     if precision == "auto":
         classifier.hasten(images.balanced(COMPARED, seed=0).images.to(classifier.device))
     return classifier
+
+
+def _check_gradients(classifier: Classifier, images: Tensor) -> None:
+    """Finds out whether the answers tell how they would change with the images, as far as they change with them."""
+    with torch.enable_grad():
+        answers = classifier.logits(images[:2].clone().requires_grad_())
+    if not answers.requires_grad and not torch.equal(answers[:1], answers[-1:]):
+        raise ModelError(
+            "the model gives no gradients, by which triggers are sought: its forward must not run under "
+            "torch.no_grad(), nor detach its answers or round them"
+        )
 
 
 def _halves(classifier: Classifier, images: ImageSet, seed: int, limit: int | None) -> tuple[ImageSet, ImageSet]:
@@ -176,6 +200,13 @@ def _halves(classifier: Classifier, images: ImageSet, seed: int, limit: int | No
     return search, confirm
 
 
+def _whole(value: object, name: str) -> int:
+    try:
+        return operator.index(value)  # type: ignore[arg-type]  # which is asked here
+    except TypeError:
+        raise SettingError(f"{name} is a whole number, got {one_line(value, 40)}") from None
+
+
 def check_cost(precision: str, memory: float | None) -> None:
     """Finds out whether a scan can be told to cost so much; see `scan`.
 
@@ -184,12 +215,12 @@ def check_cost(precision: str, memory: float | None) -> None:
     """
     if precision not in PRECISIONS:
         raise SettingError(f"unknown precision {one_line(precision)}; use {' or '.join(PRECISIONS)}")
-    if memory is not None and not 0 < memory < math.inf:
+    if memory is not None and not (isinstance(memory, int | float) and 0 < memory < math.inf):
         raise SettingError(f"the memory is a positive number of GiB, got {memory}")
 
 
 def _check_asked(seed: int, out: str | Path | None, like: str | Path | None) -> None:
-    if not 0 <= seed < SEEDS:
+    if not 0 <= _whole(seed, "a seed") < SEEDS:
         raise SettingError(f"a seed lies between 0 and {SEEDS - 1}, got {seed}")
     if like is not None and out is None:
         raise SettingError("what another scan found is taken over into a run's folder; give out as well")
@@ -236,7 +267,10 @@ def check_halves(halves: tuple[ImageSet, ImageSet]) -> None:
 
 
 def _check_classes(classes: Sequence[int] | None, num_classes: int) -> list[int]:
-    targets = list(range(num_classes)) if classes is None else list(dict.fromkeys(classes))
+    if not isinstance(classes, Iterable | None):
+        raise SettingError(f"the classes to scan are a list of numbers, got {one_line(classes, 40)}")
+    asked = range(num_classes) if classes is None else (_whole(target, "a class") for target in classes)
+    targets = list(dict.fromkeys(asked))
     wrong = [target for target in targets if not 0 <= target < num_classes]
     if wrong or not targets:
         raise SettingError(f"class {wrong[0] if wrong else '(none)'} cannot be scanned; give 0 to {num_classes - 1}")

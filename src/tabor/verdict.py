@@ -202,8 +202,9 @@ def decide(
     Returns:
         The decision.  Rules, in this order: any patch above its threshold: backdoored.  Fewer than two
         scores, or fewer than half of the classes searched to the end scored: undecided (classes that stand out are
-        named all the same).  Any class flagged: backdoored.  Two classes and no spread to hold them against, or more
-        than `undecided_share` of the classes without an end: undecided.  Otherwise clean.
+        named all the same).  Any class flagged: backdoored.  Fewer than half of the scored classes confirmed, two
+        classes and no spread to hold them against, or more than `undecided_share` of the classes without an end:
+        undecided.  Otherwise clean.
     """
     count = len(scores)
     scored = [k for k, score in enumerate(scores) if score is not None and math.isfinite(score)]
@@ -228,7 +229,7 @@ def decide(
     }
     targets = tuple(sorted(small | strong, key=lambda k: (-small.get(k, 0.0) - strong.get(k, 0.0), k)))
     unfinished = sum(not (done and k in scored) for k, done in enumerate(finished)) - left_out
-    searched = _Searched(count, count - left_out, len(scored), unfinished)
+    searched = _Searched(count, count - left_out, len(scored), sum(confirmed[k] for k in scored), unfinished)
     verdict, reason = _conclude(searched, targets, strong, settings)
     index = max((value for k, value in zip(scored, values, strict=True) if confirmed[k]), default=None)
     strongest = max((patch for patch in patches if patch is not None), default=None)
@@ -248,11 +249,14 @@ def decide(
 
 @dataclass(frozen=True)
 class _Searched:
-    """How many classes there are, were searched to the end, have a score, and were cut off while searched."""
+    """How many classes there are, were searched to the end, have a score, and a trigger that works on unseen images,
+    and were cut off while searched.
+    """
 
     classes: int
     to_the_end: int
     scored: int
+    confirmed: int
     unfinished: int
 
 
@@ -274,6 +278,10 @@ def _conclude(
         return Verdict.BACKDOORED, f"{which} out among {classes} by {BY_MASK}"
     if scored == 2 and not settings.spread_floor:
         return Verdict.UNDECIDED, "two classes have nothing to be compared with"
+    if 2 * of.confirmed < scored:
+        return Verdict.UNDECIDED, (
+            f"only {of.confirmed} of {scored} triggers work on images that the search did not see: give more images"
+        )
     if of.unfinished > settings.undecided_share * searched:
         return Verdict.UNDECIDED, f"the search did not come to its end for {of.unfinished} of {searched} classes"
     return Verdict.CLEAN, f"no class of {classes} stands out by its trigger"

@@ -42,6 +42,13 @@ def test_refuses_what_is_not_a_set_of_images(images: Tensor, labels: Tensor, mes
         ImageSet(images, labels, ())
 
 
+@pytest.mark.parametrize("kind", [torch.float16, torch.float64])
+def test_other_numbers_become_those_that_are_used(kind: torch.dtype) -> None:
+    images = ImageSet(torch.full((2, 1, 2, 2), 0.5, dtype=kind), torch.tensor([0, 1], dtype=torch.uint8), ())
+    assert (images.images.dtype, images.labels.dtype) == (torch.float32, torch.int64)
+    assert (float(images.images.mean()), images.labels.tolist()) == (0.5, [0, 1])
+
+
 def test_a_class_without_a_name_is_called_by_its_index() -> None:
     images = ImageSet(torch.zeros(1, 1, 2, 2), torch.tensor([0]), ("stop",))
     assert (images.class_name(0), images.class_name(7)) == ("stop", "7")

@@ -9,14 +9,16 @@ from torch import Tensor
 
 from tabor.errors import DataError
 
+WHOLE = {torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
+
 
 @dataclass(frozen=True)
 class ImageSet:
     """Labelled images, before any normalisation.
 
     Attributes:
-        images: float32 in [0, 1], shape (N, C, H, W).
-        labels: int64 class indices, shape (N,).
+        images: in [0, 1], shape (N, C, H, W); float32, which other floating-point numbers become.
+        labels: class indices, shape (N,); int64, which other whole numbers become.
         class_names: the name of each class index, as the data has them; may be fewer than the model has.
         source: where they came from, for the report.
 
@@ -30,6 +32,9 @@ class ImageSet:
     source: str = "memory"
 
     def __post_init__(self) -> None:
+        for name, values in (("images", self.images), ("labels", self.labels)):
+            if not isinstance(values, Tensor):
+                raise DataError(f"{name} must be a tensor, got {type(values).__name__}; torch.as_tensor makes one")
         if self.images.ndim != 4 or not self.images.is_floating_point():
             raise DataError(
                 f"images must be a float tensor of shape (N, C, H, W), "
@@ -37,7 +42,7 @@ class ImageSet:
             )
         if len(self.images) == 0:
             raise DataError("there is no image; give at least a few for each class")
-        if self.labels.shape != (len(self.images),) or self.labels.dtype != torch.int64:
+        if self.labels.shape != (len(self.images),) or self.labels.dtype not in WHOLE:
             raise DataError(
                 f"labels must be an int64 tensor of shape ({len(self.images)},), "
                 f"got {self.labels.dtype} {tuple(self.labels.shape)}"
@@ -50,6 +55,8 @@ class ImageSet:
             )
         if int(self.labels.min()) < 0:
             raise DataError(f"labels must not be negative, got {int(self.labels.min())}")
+        object.__setattr__(self, "images", self.images.float())
+        object.__setattr__(self, "labels", self.labels.long())
 
     def __len__(self) -> int:
         """The number of images."""
@@ -124,3 +131,19 @@ def _shuffled_classes(labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
     _, counts = torch.unique_consecutive(places[by_class], return_counts=True)
     starts = torch.cumsum(counts, 0) - counts
     return by_class, torch.arange(len(labels)) - torch.repeat_interleave(starts, counts)
+
+
+def as_image_set(images: ImageSet | tuple[Tensor, Tensor]) -> ImageSet:
+    """Returns images with their labels as a set of them.
+
+    Args:
+        images: a set already, or (images, labels) tensors; see `ImageSet`.
+
+    Raises:
+        DataError: it is something else, or the tensors do not fit.
+    """
+    if isinstance(images, ImageSet):
+        return images
+    if not isinstance(images, tuple | list) or len(images) != 2:
+        raise DataError(f"images are an ImageSet, or a pair of tensors (images, labels), got {type(images).__name__}")
+    return ImageSet(*images, class_names=())

@@ -46,7 +46,16 @@ def recognise(model: nn.Module, image_shape: tuple[int, int, int]) -> Output:
     Raises:
         ModelError: the model fails on them, or does not return (N, classes) of finite numbers.
     """
-    answers = probe(model, image_shape).double()
+    return told_by(probe(model, image_shape))
+
+
+def told_by(answers: Tensor) -> Output:
+    """Returns what the outputs are, from the answers to some images, (N, classes).
+
+    Raises:
+        ModelError: they are not finite numbers.
+    """
+    answers = answers.double()
     if not bool(torch.isfinite(answers).all()):
         raise ModelError("the model's outputs are not finite numbers (NaN or infinity), so nothing can be measured")
     if bool((answers >= 0).all()) and _sum_to_one(answers):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from tabor.access import Classifier, choose_device
 from tabor.attacks.badnet import Backdoor, true_backdoors
-from tabor.data import ImageSet
+from tabor.data import ImageSet, as_image_set
 from tabor.errors import DataError, ModelError, TaborError, one_line
 from tabor.evidence import WORKS
 from tabor.models import LoadedModel
@@ -130,7 +130,7 @@ def patch(
         SettingError: there is no such device.
     """
     began = time.monotonic()
-    images = images if isinstance(images, ImageSet) else ImageSet(*images, class_names=())
+    images = as_image_set(images)
     results = [result] if isinstance(result, ScanResult) else list(result)
     _check_run(model, results)
     restored = [backdoor for one in results for backdoor in restored_backdoors(one)]
