@@ -350,6 +350,13 @@ def test_external_data_beside_the_model(tmp_path: Path) -> None:
     assert other.sha256 != apart.sha256, "one model file with other weights beside it is another model"
 
 
+def test_a_long_name_of_external_data_would_not_count_in_the_digest(tmp_path: Path) -> None:
+    settings: Any = {"save_as_external_data": True, "size_threshold": 0, "location": "w" * 128}
+    onnx.save_model(classifier(), tmp_path / "apart.onnx", **settings)
+    with pytest.raises(ModelError, match="digest would leave it out; save the model again"):
+        load_model(tmp_path / "apart.onnx")
+
+
 def test_the_judge_sees_wrong_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from tabor.models.onnx_graph.node import Operator
     from tabor.models.onnx_graph.operators import OPERATORS
@@ -358,6 +365,24 @@ def test_the_judge_sees_wrong_answers(tmp_path: Path, monkeypatch: pytest.Monkey
     load_model(path)
     monkeypatch.setitem(OPERATORS, "Relu", Operator(lambda node, x: x * 1.01))
     with pytest.raises(ModelError, match="answers otherwise than tabor's reading of it"):
+        load_model(path)
+
+
+@pytest.mark.parametrize("batch", [1, "N"])
+def test_a_huge_logit_that_no_image_gets_does_not_blind_the_judge(
+    batch: int | str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tabor.models.onnx_graph.node import Operator
+    from tabor.models.onnx_graph.operators import OPERATORS
+
+    model = classifier([node("Relu", ["images"], ["features"])], features="features", shape=(batch, 3, *SIZE))
+    model.graph.node.append(node("Add", ["logits", "dead"], ["answer"]))
+    model.graph.initializer.append(constant("dead", torch.tensor([[0, 0, 0, -1e9]]).numpy()))
+    model.graph.output[0].name = "answer"
+    path = _written(tmp_path, model)
+    load_model(path)
+    monkeypatch.setitem(OPERATORS, "Relu", Operator(lambda node, x: x * 1.01))
+    with pytest.raises(ModelError, match="answers otherwise than tabor's reading of it: by .* in class"):
         load_model(path)
 
 
