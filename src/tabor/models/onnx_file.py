@@ -32,6 +32,8 @@ MOST_AT_ONCE = 64
 """Images; a file that takes more at a time is not read."""
 
 PROBES = 2
+"""Images at least, of which the answers' spread is measured."""
+
 IMAGE_CHANNELS = (1, 3)
 
 RANGES = {
@@ -187,7 +189,8 @@ def _numbers(text: str) -> tuple[float, ...]:
 
 def _probes(architecture: Architecture, where: ImageInput) -> torch.Tensor:
     """Random images as the network takes them; whole numbers where it takes bytes."""
-    count = where.batch or PROBES
+    batch = where.batch or PROBES
+    count = batch * -(-PROBES // batch)
     images = torch.rand(count, *architecture.image_shape, generator=torch.Generator().manual_seed(0))
     taken: torch.Tensor = prepared(nn.Identity(), architecture)(images)
     return taken.round().clamp(0, 255) if where.element == BYTES else taken
