@@ -37,7 +37,7 @@ class Graph:
 
     Attributes:
         nodes: in the order in which they are computed.
-        constants: the weights and other numbers, by name: float32, int64 or bool.
+        constants: the weights and other numbers, by name, in the file's types.
         inputs: the shapes of what is fed in, by name, and its type; a size is None where the file leaves it open.
         outputs: the names of what comes out.
         metadata: what the file says about itself.
@@ -137,10 +137,10 @@ def _tensor(tensor: Any, beside: Beside | None) -> Tensor:
 
 
 def _plain(array: Any) -> Tensor:
-    """Numbers of any precision as float32, int64 or bool, in memory of their own."""
-    if array.dtype.kind in "iu":
-        return torch.from_numpy(array.astype("int64"))
-    return torch.from_numpy(array.astype("bool" if array.dtype.kind == "b" else "float32"))
+    """The same numbers in memory of their own."""
+    if array.dtype.kind not in "iufb":  # bfloat16, which NumPy does not know by itself
+        return torch.from_numpy(array.astype("float32")).to(torch.bfloat16)
+    return torch.from_numpy(array.copy())
 
 
 def _take_in(tensor: Any, beside: Beside | None, size: int) -> None:
