@@ -297,7 +297,25 @@ def test_bytes_as_input(tmp_path: Path) -> None:
     loaded = load_model(_written(tmp_path, classifier(nodes, features="features", element=TensorProto.UINT8)))
     assert loaded.architecture.value_range == (0.0, 255.0)
     plain = load_model(_written(tmp_path, classifier()))
-    assert torch.allclose(loaded(_images()), plain(255 * _images()), rtol=1e-4)
+    images = (255 * _images()).round()
+    assert torch.allclose(loaded(images / 255), plain(images), rtol=1e-4)
+
+
+def test_bytes_are_whole_numbers(tmp_path: Path) -> None:
+    """Else a file could answer as an honest one to all that are not quite, as a scan's 255·(k/255) are."""
+    nodes = [
+        node("Cast", ["images"], ["x"], to=TensorProto.FLOAT),
+        node("Round", ["x"], ["whole"]),
+        node("Sub", ["x", "whole"], ["rest"]),
+        node("Mul", ["rest", "large"], ["features"]),
+    ]
+    large = [constant("large", torch.tensor(1e6).numpy())]
+    loaded = load_model(_written(tmp_path, classifier(nodes, large, features="features", element=TensorProto.UINT8)))
+    images = (255 * _images()).round() / 255
+    assert torch.equal(loaded(images), loaded(torch.zeros_like(images)))
+    images.requires_grad_()
+    loaded(images)[:, 0].sum().backward()
+    assert images.grad is not None
 
 
 def test_half_precision_is_refused(tmp_path: Path) -> None:
@@ -323,7 +341,7 @@ def test_weights_and_images_of_other_types_that_become_float32(element: int, tmp
     shift = constant("shift", torch.full((3, 1, 1), 0.5).numpy().astype(kind))
     loaded = load_model(_written(tmp_path, classifier(nodes, [shift], features="features", element=element)))
     plain = load_model(_written(tmp_path, classifier()))
-    assert torch.allclose(loaded(_images()), plain(_images() + 0.5), atol=1e-5)
+    assert torch.allclose(loaded(_images()), plain(_images() + 0.5), atol=2e-3)
 
 
 @pytest.mark.parametrize(

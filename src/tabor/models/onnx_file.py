@@ -80,7 +80,7 @@ def read_onnx(path: Path, given: Given) -> Parts:
     """
     graph, where, planned, architecture = _read(path, given)
     try:
-        network = GraphNetwork(planned, where.batch or 1, where.channels_last).eval()
+        network = GraphNetwork(planned, where.batch or 1, where.channels_last, TYPES[where.element]).eval()
         if not given.rehearsed:
             batches = (where.batch,) if where.batch else (1, PROBES)
             judge = Judge(graph.proto, planned.answer, where.element, where.channels_last, batches)
