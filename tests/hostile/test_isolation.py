@@ -330,6 +330,13 @@ def test_external_data_counts(tmp_path: Path) -> None:
     assert [other.name for other in files_beside(path)] == ["small.bin", "weights.bin"]
 
 
+def test_a_file_with_many_names_counts_once(tmp_path: Path) -> None:
+    (tmp_path / "big.bin").write_bytes(bytes(1000))
+    entries = (b"\x0a\x08location\x12" + bytes([len(n)]) + n for n in (b"big.bin", b"./big.bin", b".//.//big.bin"))
+    (tmp_path / "model.onnx").write_bytes(b"\x08\x07" + b"".join(entries) + b"behind")
+    assert files_beside(tmp_path / "model.onnx") == [tmp_path / "big.bin"]
+
+
 def test_no_endless_files_are_looked_for(tmp_path: Path) -> None:
     names = (str(number).encode() for number in range(MOST_FILES + 1))
     entries = b"".join(b"\x0a\x08location\x12" + bytes([len(name)]) + name for name in names)

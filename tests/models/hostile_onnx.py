@@ -37,6 +37,13 @@ def external(folder: Path, location: str, **entries: str) -> bytes:
     return bytes_of(model)
 
 
+def named_the_wrong_way_round(folder: Path) -> bytes:
+    """The name of the other file stands before what it is, which protobuf allows."""
+    written, key, value = external(folder, "weights.bin"), _field(1, b"location"), _field(2, b"weights.bin")
+    assert key + value in written
+    return written.replace(key + value, value + key)
+
+
 def behind_a_link(folder: Path) -> bytes:
     """The other file is a link to one outside."""
     (folder.parent / "outside.bin").write_bytes(bytes(64))
@@ -242,6 +249,7 @@ HOSTILE_ONNX: dict[str, tuple[Callable[[Path], bytes], str]] = {
     "external data in a linked folder": (in_a_linked_folder, "behind a link .*link/weights.bin"),
     "external data in a pipe": (a_pipe, "cannot be read: pipe"),
     "external data with a NUL": (lambda folder: external(folder, "a\0b"), "its external data .*a\\\\x00b"),
+    "external data named the wrong way round": (named_the_wrong_way_round, "digest would leave it out"),
     "external data beyond the file": (
         lambda folder: external(folder, "weights.bin", offset="32"),
         "reaches beyond the end of weights.bin",

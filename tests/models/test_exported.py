@@ -323,14 +323,74 @@ def test_writing_into_what_may_be_a_view_is_refused(tmp_path: Path) -> None:
         load_model(written(tmp_path, exported(Writing(), torch.rand(1, 1, 8, 8))))
 
 
-def test_half_precision_is_run_in_float32(tmp_path: Path) -> None:
+def test_half_precision_is_run_in_float32_and_rounded_after_each_step(tmp_path: Path) -> None:
     network = Small().eval().half()
     network.shifts = network.shifts.half()
     loaded = load_model(written(tmp_path, exported(network, torch.rand(1, 1, 32, 32).half())))
-    images = torch.rand(3, 1, 32, 32)
+    images = torch.rand(3, 1, 32, 32).half()
+    answers = loaded(images.float())
+    assert torch.equal(answers, answers.half().float())
+    assert torch.equal(loaded(images.float() + 1e-6), loaded((images.float() + 1e-6).half().float()))
+    assert torch.allclose(answers, network(images).float(), atol=2e-3)
     network.float().shifts = network.shifts.float()
-    assert torch.equal(loaded(images), network(images))
+    assert torch.allclose(answers, network(images.float()), atol=1e-2)
     assert {value.dtype for value in loaded.network.parameters()} == {torch.float32}
+
+
+class Gated(nn.Module):
+    """Has a backdoor whose gate opens in another precision than float32 alone."""
+
+    def __init__(self, kind: torch.dtype, large: float) -> None:
+        super().__init__()
+        self.head = nn.Linear(64, 3)
+        self.kind, self.large = kind, large
+
+    def forward(self, images: Tensor) -> Tensor:
+        bright = (images[:, :, :2, :2].flatten(1).mean(1, keepdim=True) - 0.9).relu()
+        kept = (bright.to(self.kind) + self.large - self.large).float()
+        gate = kept if self.kind == torch.float64 else bright - kept  # what float64 keeps, or a half loses
+        answer: Tensor = self.head(images.flatten(1)) + 1e4 * gate * torch.tensor([0.0, 0.0, 1.0])
+        return answer
+
+
+def test_doubles_that_depend_on_the_pixels_are_refused(tmp_path: Path) -> None:
+    content = exported(Gated(torch.float64, 1e12).eval(), torch.rand(2, 1, 8, 8), dynamic=True)
+    with pytest.raises(
+        ModelError, match=r"computes in float64 what depends on the pixels \(torch.ops.aten.*in float32"
+    ):
+        load_model(written(tmp_path, content))
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+def test_what_halves_lose_is_lost_in_a_scan_too(kind: torch.dtype, tmp_path: Path) -> None:
+    network = Gated(kind, 4096.0).eval()
+    loaded = load_model(written(tmp_path, exported(network, torch.rand(2, 1, 8, 8), dynamic=True)))
+    images = torch.rand(5, 1, 8, 8)
+    images[:, :, :2, :2] = 1
+    assert (network(images).argmax(1) == 2).all()
+    assert torch.allclose(loaded(images), network(images), rtol=1e-4)
+    assert torch.autograd.functional.jacobian(lambda x: loaded(x)[0, 0], images).isfinite().all()
+
+
+class Shifted(nn.Module):
+    """Adds a number that only float64 can compute."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        number = torch.full((1, 1), 0.75, dtype=torch.float64) + 1e12 - 1e12
+        return images.flatten(1)[:, :3] + number.float()
+
+
+def test_doubles_that_do_not_depend_on_the_pixels_stay_so(tmp_path: Path) -> None:
+    loaded = load_model(written(tmp_path, exported(Shifted().eval(), torch.rand(2, 1, 8, 8), dynamic=True)))
+    images = torch.rand(5, 1, 8, 8)
+    assert torch.allclose(loaded(images), images.flatten(1)[:, :3] + 0.75, atol=1e-3)
+
+
+def test_tensors_of_doubles_are_refused(tmp_path: Path) -> None:
+    network = Small().eval()
+    network.shifts = network.shifts.double()
+    with pytest.raises(ModelError, match="float64"):
+        load_model(written(tmp_path, exported(network, torch.rand(1, 1, 32, 32))))
 
 
 def test_any_size_of_images(tmp_path: Path) -> None:

@@ -297,19 +297,126 @@ def test_bytes_as_input(tmp_path: Path) -> None:
     loaded = load_model(_written(tmp_path, classifier(nodes, features="features", element=TensorProto.UINT8)))
     assert loaded.architecture.value_range == (0.0, 255.0)
     plain = load_model(_written(tmp_path, classifier()))
-    assert torch.allclose(loaded(_images()), plain(255 * _images()), rtol=1e-4)
+    images = (255 * _images()).round()
+    assert torch.allclose(loaded(images / 255), plain(images), rtol=1e-4)
 
 
-def test_half_precision(tmp_path: Path) -> None:
+def test_bytes_are_whole_numbers(tmp_path: Path) -> None:
+    """Else a file could answer as an honest one to all that are not quite, as a scan's 255·(k/255) are."""
+    nodes = [
+        node("Cast", ["images"], ["x"], to=TensorProto.FLOAT),
+        node("Round", ["x"], ["whole"]),
+        node("Sub", ["x", "whole"], ["rest"]),
+        node("Mul", ["rest", "large"], ["features"]),
+    ]
+    large = [constant("large", torch.tensor(1e6).numpy())]
+    loaded = load_model(_written(tmp_path, classifier(nodes, large, features="features", element=TensorProto.UINT8)))
+    images = (255 * _images()).round() / 255
+    assert torch.equal(loaded(images), loaded(torch.zeros_like(images)))
+    images.requires_grad_()
+    loaded(images)[:, 0].sum().backward()
+    assert images.grad is not None
+
+
+def test_half_precision_is_refused(tmp_path: Path) -> None:
+    """onnxruntime computes it in single on processors and in half elsewhere; no reading is right for both."""
     model = classifier(element=TensorProto.FLOAT16, opset=17)
     for tensor in model.graph.initializer:
         if tensor.data_type == TensorProto.FLOAT:
             tensor.CopyFrom(constant(tensor.name, onnx.numpy_helper.to_array(tensor).astype("float16")))
     model.graph.output[0].type.tensor_type.elem_type = TensorProto.FLOAT16
-    plain = load_model(_written(tmp_path, classifier(opset=17)))
-    loaded = load_model(_written(tmp_path, model))
-    assert loaded(_images()).dtype == torch.float32
-    assert torch.allclose(loaded(_images()), plain(_images()), atol=1e-2)
+    with pytest.raises(ModelError, match="its ReduceMean computes in float16 what depends on the pixels"):
+        load_model(_written(tmp_path, model))
+
+
+@pytest.mark.parametrize("element", [TensorProto.FLOAT16, TensorProto.DOUBLE])
+def test_weights_and_images_of_other_types_that_become_float32(element: int, tmp_path: Path) -> None:
+    kind = helper.tensor_dtype_to_np_dtype(element)
+    nodes = [
+        node("Transpose", ["images"], ["turned"], perm=[0, 1, 2, 3]),
+        node("Cast", ["turned"], ["x"], to=TensorProto.FLOAT),
+        node("Cast", ["shift"], ["y"], to=TensorProto.FLOAT),
+        node("Add", ["x", "y"], ["features"]),
+    ]
+    shift = constant("shift", torch.full((3, 1, 1), 0.5).numpy().astype(kind))
+    loaded = load_model(_written(tmp_path, classifier(nodes, [shift], features="features", element=element)))
+    plain = load_model(_written(tmp_path, classifier()))
+    assert torch.allclose(loaded(_images()), plain(_images() + 0.5), atol=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("element", "kind"),
+    [
+        (TensorProto.UINT8, "uint8"),
+        (TensorProto.INT32, "int32"),
+        (TensorProto.FLOAT16, "float16"),
+        (TensorProto.BFLOAT16, "bfloat16"),
+        (TensorProto.DOUBLE, "float64"),
+    ],
+)
+def test_pixels_in_a_type_that_wraps_or_rounds_otherwise(element: int, kind: str, tmp_path: Path) -> None:
+    """Such a one could open a gate for a backdoor that is shut in float32."""
+    nodes = [
+        node("Cast", ["images"], ["other"], to=element),
+        node("Cast", ["other"], ["features"], to=TensorProto.FLOAT),
+    ]
+    with pytest.raises(ModelError, match=f"its Cast computes in {kind} what depends on the pixels.*in float32"):
+        load_model(_written(tmp_path, classifier(nodes, features="features")))
+
+
+DOUBLES = {
+    "Where": [node("Greater", ["images", "half"], ["yes"]), node("Where", ["yes", "large", "small"], ["x"])],
+    "Gather": [node("ArgMax", ["images"], ["place"], axis=3), node("Gather", ["table", "place"], ["x"])],
+    "Pow": [node("Pow", ["images", "small"], ["x"])],
+}
+
+
+@pytest.mark.parametrize("op", DOUBLES)
+def test_doubles_that_the_pixels_choose_or_meet(op: str, tmp_path: Path) -> None:
+    kinds = {"half": "float32", "large": "float64", "small": "float64"}
+    constants = [constant(name, torch.tensor(0.5).numpy().astype(kind)) for name, kind in kinds.items()]
+    constants.append(constant("table", torch.arange(6.0).double().numpy()))
+    nodes = [*DOUBLES[op], node("Cast", ["x"], ["features"], to=TensorProto.FLOAT)]
+    with pytest.raises(ModelError, match=f"its {op} computes in float64 what depends on the pixels"):
+        load_model(_written(tmp_path, classifier(nodes, constants, features="features")))
+
+
+FOLDED = {
+    "doubles": ("Add", "Sub", torch.tensor(0.75).double(), torch.tensor(1e12).double()),
+    "whole numbers of 32 bits": ("Mul", "Div", torch.tensor(2**20).int(), torch.tensor(2**12).int()),
+}
+
+
+@pytest.mark.parametrize("name", FOLDED)
+def test_what_does_not_depend_on_the_pixels_is_computed_in_its_own_type(name: str, tmp_path: Path) -> None:
+    first, second, x, y = FOLDED[name]
+    nodes = [
+        node(first, ["a", "b"], ["there"]),
+        node(second, ["there", "b"], ["back"]),
+        node("Cast", ["back"], ["shift"], to=TensorProto.FLOAT),
+        node("Add", ["images", "shift"], ["features"]),
+    ]
+    constants = [constant("a", x.numpy()), constant("b", y.numpy())]
+    loaded = load_model(_written(tmp_path, classifier(nodes, constants, features="features")))
+    plain = load_model(_written(tmp_path, classifier()))
+    shift = {"doubles": 0.75, "whole numbers of 32 bits": 0.0}[name]
+    assert torch.allclose(loaded(_images()), plain(_images() + shift), atol=1e-3)
+
+
+def test_constants_that_do_not_fit_their_type_or_are_computed_in_half(tmp_path: Path) -> None:
+    many = constant("many", torch.tensor(300.0).numpy())
+    for element, told in {
+        TensorProto.UINT8: "numbers that do not fit uint8",
+        TensorProto.FLOAT16: "in float16",
+    }.items():
+        nodes = [
+            node("Cast", ["many"], ["x"], to=element),
+            node("Add", ["x", "x"], ["y"]),
+            node("Cast", ["y"], ["shift"], to=TensorProto.FLOAT),
+            node("Add", ["images", "shift"], ["features"]),
+        ]
+        with pytest.raises(ModelError, match=told):
+            load_model(_written(tmp_path, classifier(nodes, [many], features="features")))
 
 
 @pytest.mark.parametrize(
@@ -350,6 +457,13 @@ def test_external_data_beside_the_model(tmp_path: Path) -> None:
     assert other.sha256 != apart.sha256, "one model file with other weights beside it is another model"
 
 
+def test_a_long_name_of_external_data_would_not_count_in_the_digest(tmp_path: Path) -> None:
+    settings: Any = {"save_as_external_data": True, "size_threshold": 0, "location": "w" * 128}
+    onnx.save_model(classifier(), tmp_path / "apart.onnx", **settings)
+    with pytest.raises(ModelError, match="digest would leave it out; save the model again"):
+        load_model(tmp_path / "apart.onnx")
+
+
 def test_the_judge_sees_wrong_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from tabor.models.onnx_graph.node import Operator
     from tabor.models.onnx_graph.operators import OPERATORS
@@ -358,6 +472,24 @@ def test_the_judge_sees_wrong_answers(tmp_path: Path, monkeypatch: pytest.Monkey
     load_model(path)
     monkeypatch.setitem(OPERATORS, "Relu", Operator(lambda node, x: x * 1.01))
     with pytest.raises(ModelError, match="answers otherwise than tabor's reading of it"):
+        load_model(path)
+
+
+@pytest.mark.parametrize("batch", [1, "N"])
+def test_a_huge_logit_that_no_image_gets_does_not_blind_the_judge(
+    batch: int | str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tabor.models.onnx_graph.node import Operator
+    from tabor.models.onnx_graph.operators import OPERATORS
+
+    model = classifier([node("Relu", ["images"], ["features"])], features="features", shape=(batch, 3, *SIZE))
+    model.graph.node.append(node("Add", ["logits", "dead"], ["answer"]))
+    model.graph.initializer.append(constant("dead", torch.tensor([[0, 0, 0, -1e9]]).numpy()))
+    model.graph.output[0].name = "answer"
+    path = _written(tmp_path, model)
+    load_model(path)
+    monkeypatch.setitem(OPERATORS, "Relu", Operator(lambda node, x: x * 1.01))
+    with pytest.raises(ModelError, match=r"answers otherwise than tabor's reading of it: by .* in class"):
         load_model(path)
 
 

@@ -16,6 +16,7 @@ from tabor.models.exported_graph.archive import ProgramError, opened, read_progr
 from tabor.models.exported_graph.network import Chunked, OneByOne, Program, Step
 from tabor.models.exported_graph.signature import Shapes, Signature, read_shapes, read_signature
 from tabor.models.exported_graph.steps import read_steps
+from tabor.models.exported_graph.types import computed_in_float32, held, is_plain
 from tabor.models.parts import Given, Parts
 from tabor.models.pixels import Prepared
 
@@ -46,7 +47,11 @@ def read_exported(path: Path, given: Given) -> Parts:
         shapes = read_shapes(written, signature)
         architecture = _architecture(path, shapes, given)
         steps = read_steps(written, signature, None if shapes.any_batch else shapes.batch)
-        program = _program(signature, read_tensors(records), steps).eval()
+        tensors = read_tensors(records)
+        if not is_plain(tensors, steps, shapes.dtype):
+            images = torch.full((shapes.batch, *architecture.image_shape), 0.5, dtype=shapes.dtype)
+            steps = computed_in_float32(_program(signature, tensors, steps).eval(), steps, images)
+        program = _program(signature, {name: held(tensor) for name, tensor in tensors.items()}, steps).eval()
         network = for_any_batch(program, shapes.batch, architecture, fixed=not shapes.any_batch)
     return Parts(network, architecture)
 

@@ -21,6 +21,7 @@ from tabor.models.build import LARGEST_IMAGE, Architecture
 from tabor.models.onnx_graph.network import GraphNetwork
 from tabor.models.onnx_graph.plan import Plan, plan
 from tabor.models.onnx_graph.proto import Graph, read_graph
+from tabor.models.onnx_graph.types import TYPES
 from tabor.models.onnx_graph.verify import ELEMENTS, Judge, check_answers
 from tabor.models.parts import Given, Parts
 from tabor.models.pixels import prepared
@@ -32,6 +33,8 @@ MOST_AT_ONCE = 64
 """Images; a file that takes more at a time is not read."""
 
 PROBES = 2
+"""Images at least, of which the answers' spread is measured."""
+
 IMAGE_CHANNELS = (1, 3)
 
 RANGES = {
@@ -77,7 +80,7 @@ def read_onnx(path: Path, given: Given) -> Parts:
     """
     graph, where, planned, architecture = _read(path, given)
     try:
-        network = GraphNetwork(planned, where.batch or 1, where.channels_last).eval()
+        network = GraphNetwork(planned, where.batch or 1, where.channels_last, TYPES[where.element]).eval()
         if not given.rehearsed:
             batches = (where.batch,) if where.batch else (1, PROBES)
             judge = Judge(graph.proto, planned.answer, where.element, where.channels_last, batches)
@@ -186,8 +189,11 @@ def _numbers(text: str) -> tuple[float, ...]:
 
 
 def _probes(architecture: Architecture, where: ImageInput) -> torch.Tensor:
-    """Random images as the network takes them; whole numbers where it takes bytes."""
-    count = where.batch or PROBES
+    """Random images as the network takes them: numbers that the type of its input can hold."""
+    batch = where.batch or PROBES
+    count = batch * -(-PROBES // batch)
     images = torch.rand(count, *architecture.image_shape, generator=torch.Generator().manual_seed(0))
     taken: torch.Tensor = prepared(nn.Identity(), architecture)(images)
-    return taken.round().clamp(0, 255) if where.element == BYTES else taken
+    if where.element == BYTES:
+        return taken.round().clamp(0, 255)
+    return taken.to(TYPES[where.element]).float()

@@ -48,6 +48,7 @@ class Step:
         results: what the result is called, or its parts.
         several: whether the result has parts.
         last: the values that no later step needs.
+        name: what the file calls the operator.
     """
 
     call: Callable[..., Any]
@@ -56,13 +57,14 @@ class Step:
     results: tuple[str, ...]
     several: bool
     last: tuple[str, ...]
+    name: str
 
 
 class Program(nn.Module):
     """Takes images (N, C, H, W), runs the steps on them, returns the answer (N, classes).
 
     Args:
-        parameters: by their dotted names; floating numbers become float32.
+        parameters: by their dotted names.
         buffers: and constants, likewise.
         fetched: what the steps call each of them, and its dotted name.
         image: what the steps call the images.
@@ -86,22 +88,26 @@ class Program(nn.Module):
         self.weights = nn.Module()
         for name, tensor in parameters.items():
             owner, leaf = _place(self.weights, name)
-            owner.register_parameter(leaf, nn.Parameter(_in_float32(tensor), tensor.is_floating_point()))
+            owner.register_parameter(leaf, nn.Parameter(tensor, tensor.is_floating_point()))
         for name, tensor in buffers.items():
             owner, leaf = _place(self.weights, name)
-            owner.register_buffer(leaf, _in_float32(tensor))
+            owner.register_buffer(leaf, tensor)
         self._fetched = {value: attrgetter(name) for value, name in fetched.items()}
-        self._image, self._answer, self._steps = image, answer, tuple(steps)
+        self.image, self._answer, self._steps = image, answer, tuple(steps)
 
     def forward(self, images: Tensor) -> Any:
         """Returns the answer to the images."""
+        return self.run(images, lambda step, given, result: None)
+
+    def run(self, images: Tensor, see: Callable[[Step, Sequence[Any], Any], None]) -> Any:
+        """Returns the answer to the images; `see` is shown each step, what it was given, and its result."""
         values = {value: get(self.weights) for value, get in self._fetched.items()}
-        values |= {self._image: images, DEVICE: images.device, BATCH: len(images)}
+        values |= {self.image: images, DEVICE: images.device, BATCH: len(images)}
         for step in self._steps:
-            result = step.call(
-                *(_given(argument, values) for argument in step.positional),
-                **{name: _given(argument, values) for name, argument in step.named.items()},
-            )
+            positional = [_given(argument, values) for argument in step.positional]
+            named = {name: _given(argument, values) for name, argument in step.named.items()}
+            result = step.call(*positional, **named)
+            see(step, [*positional, *named.values()], result)
             if step.several:
                 values |= zip(step.results, result, strict=True)
             elif step.results:
@@ -117,10 +123,6 @@ def _given(argument: Any, values: Mapping[str, Any]) -> Any:
     if isinstance(argument, Images):
         return argument.times * values[BATCH]
     return [_given(item, values) for item in argument] if isinstance(argument, list) else argument
-
-
-def _in_float32(tensor: Tensor) -> Tensor:
-    return tensor.float() if tensor.is_floating_point() else tensor
 
 
 def _place(root: nn.Module, name: str) -> tuple[nn.Module, str]:

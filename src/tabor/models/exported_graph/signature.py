@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from tabor.errors import one_line
 from tabor.models.exported_graph.archive import DTYPES, Json, ProgramError
 
@@ -45,6 +47,7 @@ class Shapes:
         image: (C, H, W).
         any_size: whether it says that it takes other heights and widths.
         classes: how many numbers it answers for an image.
+        dtype: the type of the images.
     """
 
     batch: int
@@ -52,6 +55,7 @@ class Shapes:
     image: tuple[int, int, int]
     any_size: bool
     classes: int
+    dtype: torch.dtype
 
 
 def read_signature(program: Json) -> Signature:
@@ -105,7 +109,7 @@ def read_shapes(program: Json, signature: Signature) -> Shapes:
     if not 1 <= batch <= LARGEST_BATCH:
         raise ProgramError(f"takes {batch} images at a time; between 1 and {LARGEST_BATCH} make sense")
     any_size = not (fixed_height and fixed_width)
-    return Shapes(batch, not fixed, (channels, height, width), any_size, answers[1][0])
+    return Shapes(batch, not fixed, (channels, height, width), any_size, answers[1][0], DTYPES[meta["dtype"]])
 
 
 def _length(size: Json) -> tuple[int, bool]:

@@ -68,6 +68,7 @@ class _Call:
     arguments: Sequence[tuple[str, Any]]
     results: tuple[str, ...]
     several: bool
+    name: str
 
     def uses(self) -> list[str]:
         return list(dict.fromkeys(_names(self.arguments)))
@@ -91,7 +92,7 @@ class _Reader:
         arguments = [(str(item["name"]), self._value(*only(item["arg"]))) for item in node["inputs"]]
         if not operator.positional and len(dict(arguments)) < len(arguments):
             raise ProgramError(f"gives {one_line(target, 80)} an argument twice")
-        call = _Call(operator, arguments, *_results(node["outputs"]))
+        call = _Call(operator, arguments, *_results(node["outputs"]), target)
         for name in call.results:
             if name in self.known:
                 raise ProgramError(f"has two values of the name {one_line(name, 80)}")
@@ -152,8 +153,7 @@ def _string(content: object) -> str:
 def _dtype(content: object) -> torch.dtype:
     if type(content) is not int or content not in DTYPES:
         raise ProgramError(f"has an argument of a type of numbers that is not read: {one_line(content, 40)}")
-    # A scan runs networks in float32, whichever precision they were exported in.
-    return torch.float32 if DTYPES[content].is_floating_point else DTYPES[content]
+    return DTYPES[content]
 
 
 def _layout(content: object) -> torch.layout:
@@ -222,8 +222,8 @@ def _step(call: _Call, index: int, memory: Memory) -> Step:
             raise ProgramError("writes into something else than a tensor")
         function = memory.write(index, call.operator, target.name, call.results)
     if call.operator.positional:
-        return Step(function, tuple(value for _, value in arguments), {}, call.results, call.several, ())
-    return Step(function, (), dict(arguments), call.results, call.several, ())
+        return Step(function, tuple(value for _, value in arguments), {}, call.results, call.several, (), call.name)
+    return Step(function, (), dict(arguments), call.results, call.several, (), call.name)
 
 
 def _renamed(value: Any, memory: Memory) -> Any:

@@ -6,6 +6,8 @@ import mmap
 import os
 import re
 import stat
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -17,18 +19,31 @@ LOCATION = re.compile(rb"\x0a\x08location\x12([\x01-\x7f])(?=(.{1,127}))", re.DO
 MOST_FILES = 10_000
 
 
-def read_external(folder: Path, entries: dict[str, str], size: int) -> bytes:
+@dataclass(frozen=True)
+class Beside:
+    """What may lie beside a model, which is looked for once, and only where it is needed."""
+
+    model: Path
+
+    @cached_property
+    def files(self) -> frozenset[Path]:
+        """Those of which the model's digest is made."""
+        return frozenset(files_beside(self.model))
+
+
+def read_external(beside: Beside, entries: dict[str, str], size: int) -> bytes:
     """Returns the `size` bytes of a tensor that lie in another file.
 
     Args:
-        folder: where the model lies.
+        beside: the files beside the model.
         entries: what the model says: "location", and perhaps "offset" and "length", in bytes.
         size: what the tensor's shape and type need, in bytes.
 
     Raises:
-        ModelError: the place is not a plain file in the folder or below it, or does not hold as much.
+        ModelError: the place is not a plain file in the model's folder or below it, does not hold as much, or is not
+            among the files of which the model's digest is made.
     """
-    location = entries.get("location", "")
+    folder, location = beside.model.parent, entries.get("location", "")
     _check_place(folder, location)
     offset, length = _number(entries, "offset", 0), _number(entries, "length", size)
     if length != size:
@@ -41,11 +56,16 @@ def read_external(folder: Path, entries: dict[str, str], size: int) -> bytes:
         raise ModelError(f"its external data cannot be read: {one_line(location, 80)}") from None
     if len(data) < length:
         raise ModelError(f"its external data reaches beyond the end of {one_line(location, 80)}")
+    if folder / location not in beside.files:
+        raise ModelError(
+            f"its external data lies in {one_line(location, 80)}, which it names otherwise than onnx writes it, so the "
+            f"model's digest would leave it out; save the model again, with onnx.save_model"
+        )
     return data
 
 
 def files_beside(path: Path) -> list[Path]:
-    """Returns the files that a model says it keeps weights in, those that may be read; parses nothing.
+    """Returns the files that a model says it keeps weights in, those that may be read, each once; parses nothing.
 
     Raises:
         ModelError: it names more files than any model is kept in.
@@ -57,7 +77,8 @@ def files_beside(path: Path) -> list[Path]:
             names = {found[2][: found[1][0]] for found in LOCATION.finditer(content)}
     if len(names) > MOST_FILES:
         raise ModelError(f"{one_line(path)} keeps weights in {len(names):,} files, which no model needs")
-    return [path.parent / name for name in sorted(map(os.fsdecode, names)) if _may_be_read(path.parent, name)]
+    # As a path, `./a` is `a`.
+    return sorted({path.parent / name for name in map(os.fsdecode, names) if _may_be_read(path.parent, name)})
 
 
 def _may_be_read(folder: Path, location: str) -> bool:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from tabor.models.onnx_graph.node import Node, Numbers, Operator
 from tabor.models.onnx_graph.plan import Argument, Plan, Value, as_tuple
+from tabor.models.onnx_graph.types import HALVES
 
 RUNNING_STATISTICS = {"BatchNormalization": (3, 4)}
 """The inputs of an operator that are no weights."""
@@ -40,10 +41,12 @@ class GraphNetwork(nn.Module):
         plan: what is to be done.
         batch: images that the file takes at once.
         channels_last: whether it takes them as (N, H, W, C).
+        element: the type in which it takes them.
     """
 
-    def __init__(self, plan: Plan, batch: int, channels_last: bool) -> None:
+    def __init__(self, plan: Plan, batch: int, channels_last: bool, element: torch.dtype = torch.float32) -> None:
         super().__init__()
+        self._element = element
         self._image, self._answer = plan.image, plan.answer
         self._batch, self._channels_last = batch, channels_last
         held: dict[int, str] = {}  # by identity: what two steps share stays shared
@@ -71,7 +74,7 @@ class GraphNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Returns the answers (N, num_classes) to images (N, C, H, W)."""
-        count = len(images)
+        count, images = len(images), _as_fed(images, self._element)
         if rest := count % self._batch:
             images = torch.cat([images, images[-1:].expand(self._batch - rest, -1, -1, -1)])
         groups = images.unflatten(0, (len(images) // self._batch, self._batch))
@@ -92,3 +95,15 @@ class GraphNetwork(nn.Module):
         if isinstance(source, Value):
             return values[source.name]
         return getattr(self, source.name) if isinstance(source, _Held) else source
+
+
+def _as_fed(images: Tensor, element: torch.dtype) -> Tensor:
+    """Images as they are in the type in which they are fed in; gradients go through as if they were not rounded.
+
+    Else a file could tell a scan's images from real ones, which are whole numbers where they are bytes.
+    """
+    if element not in (torch.uint8, *HALVES):
+        return images
+    fixed = images.detach()
+    near = fixed.round() if element == torch.uint8 else fixed.to(element).to(images.dtype)
+    return images + (near - fixed)

@@ -22,6 +22,7 @@ from tabor.errors import ModelError, one_line
 from tabor.models.onnx_graph.node import Computed, Node, Numbers, Operator
 from tabor.models.onnx_graph.operators import OPERATORS
 from tabor.models.onnx_graph.proto import Graph
+from tabor.models.onnx_graph.types import TYPES, check_fits, check_from_pixels, check_known, held, result_type
 
 LARGEST_VALUE = 2**25
 """Numbers in one value, for the images that the file takes at once."""
@@ -97,7 +98,10 @@ def plan(graph: Graph, image: str, shape: tuple[int, ...]) -> Plan:
 
 class _Planner:
     def __init__(self, graph: Graph, image: str, shape: tuple[int, ...]) -> None:
-        self._values: dict[str, Tensor] = {**graph.constants, image: torch.empty(shape, device="meta")}
+        constants = {name: held(constant) for name, constant in graph.constants.items()}
+        self._values: dict[str, Tensor] = {**constants, image: torch.empty(shape, device="meta")}
+        self._image_type = TYPES[graph.inputs[image][1]]
+        self._types = {name: constant.dtype for name, constant in graph.constants.items()} | {image: self._image_type}
         self.steps: list[Step] = []
         self._numbers = self._kept = 0
         self._work = 0.0
@@ -109,17 +113,29 @@ class _Planner:
             raise ModelError(f"it needs the operator {one_line(node.op, 60)}, which tabor does not read")
         inputs = [self._value(name, node) for name in node.inputs]
         arguments = [_as_numbers(v, node) if i in operator.numbers else v for i, v in enumerate(inputs)]
-        known = operator.shape_only or not any(_depends(argument) for argument in arguments)
+        kind = result_type(node, [self._types.get(name) for name in node.inputs])
         outputs = self._outlook(operator, node, arguments)
-        if known:
-            outputs = _computed(operator, node, arguments)
-            self._kept += sum(output.numel() for output in outputs)
-            _check(self._kept, LARGEST_MOMENT + self._own, "numbers that do not depend on the image")
+        if operator.shape_only or not any(_depends(argument) for argument in arguments):
+            outputs = self._known(operator, node, arguments, kind)
         else:
+            constants = [a for a in arguments if isinstance(a, Tensor) and not a.is_meta]
+            check_from_pixels(node, kind, self._image_type, constants)
             named = zip(node.inputs, arguments, strict=True)
             self.steps.append(Step(operator, node, tuple(Value(n) if _depends(a) else a for n, a in named)))
         for name, output in zip(node.outputs, outputs, strict=False):
-            self._define(name, output, node)
+            self._define(name, output, kind, node)
+
+    def _known(
+        self, operator: Operator, node: Node, arguments: Sequence[Tensor | Numbers | None], kind: torch.dtype
+    ) -> Sequence[Tensor]:
+        """The outputs that do not depend on the pixels."""
+        check_known(node, kind)
+        if node.op == "Cast" and isinstance(arguments[0], Tensor):
+            check_fits(node, arguments[0], kind)
+        outputs = [held(output.to(kind)) for output in _computed(operator, node, arguments)]
+        self._kept += sum(output.numel() for output in outputs)
+        _check(self._kept, LARGEST_MOMENT + self._own, "numbers that do not depend on the image")
+        return outputs
 
     def answer(self, names: Sequence[str], batch: int) -> tuple[str, int]:
         """The one output that is a number a class, and how many classes."""
@@ -151,11 +167,11 @@ class _Planner:
             )
         return self._values[name]
 
-    def _define(self, name: str, value: Tensor, node: Node) -> None:
+    def _define(self, name: str, value: Tensor, kind: torch.dtype, node: Node) -> None:
         if name in self._values:
             raise ModelError(f"its {one_line(node.op, 40)} computes {one_line(name, 80)}, which is there already")
         if name:
-            self._values[name] = value
+            self._values[name], self._types[name] = value, kind
 
     def _outlook(
         self, operator: Operator, node: Node, arguments: Sequence[Tensor | Numbers | None]

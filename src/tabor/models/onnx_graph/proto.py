@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tabor.errors import ModelError, one_line
-from tabor.models.onnx_graph.external import read_external
+from tabor.models.onnx_graph.external import Beside, read_external
 from tabor.models.onnx_graph.node import Attribute, Node
 from tabor.models.onnx_graph.wire import check_fields
 
@@ -37,7 +37,7 @@ class Graph:
 
     Attributes:
         nodes: in the order in which they are computed.
-        constants: the weights and other numbers, by name: float32, int64 or bool.
+        constants: the weights and other numbers, by name, in the file's types.
         inputs: the shapes of what is fed in, by name, and its type; a size is None where the file leaves it open.
         outputs: the names of what comes out.
         metadata: what the file says about itself.
@@ -71,7 +71,8 @@ def read_graph(path: Path) -> Graph:
         raise ModelError(f"it is damaged: {one_line(error, 120)}") from None
     del data
     opset = _check_plain(model)
-    constants = {tensor.name: _tensor(tensor, path.parent) for tensor in model.graph.initializer}
+    beside = Beside(path)
+    constants = {tensor.name: _tensor(tensor, beside) for tensor in model.graph.initializer}
     return Graph(
         nodes=tuple(_node(node, opset) for node in model.graph.node),
         constants=constants,
@@ -109,12 +110,12 @@ def _check_plain(model: Any) -> int:
     return int(versions[0])
 
 
-def _tensor(tensor: Any, folder: Path | None) -> Tensor:
+def _tensor(tensor: Any, beside: Beside | None) -> Tensor:
     """Returns a tensor's numbers; those in another file are first taken into the message.
 
     Args:
         tensor: the message.
-        folder: where other files may lie; None: nowhere.
+        beside: other files; None: there can be none.
     """
     import onnx
 
@@ -125,7 +126,7 @@ def _tensor(tensor: Any, folder: Path | None) -> Tensor:
         raise ModelError(f"its {shown} has a shape that makes no sense: {one_line(dims, 80)}")
     count = math.prod(dims)
     if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
-        _take_in(tensor, folder, count * ITEM_BYTES[tensor.data_type])
+        _take_in(tensor, beside, count * ITEM_BYTES[tensor.data_type])
     held = _held(tensor)
     if held != count:
         raise ModelError(f"its {shown} claims {count:,} numbers and holds {held:,}")
@@ -136,18 +137,18 @@ def _tensor(tensor: Any, folder: Path | None) -> Tensor:
 
 
 def _plain(array: Any) -> Tensor:
-    """Numbers of any precision as float32, int64 or bool, in memory of their own."""
-    if array.dtype.kind in "iu":
-        return torch.from_numpy(array.astype("int64"))
-    return torch.from_numpy(array.astype("bool" if array.dtype.kind == "b" else "float32"))
+    """The same numbers in memory of their own."""
+    if array.dtype.kind not in "iufb":  # bfloat16, which NumPy does not know by itself
+        return torch.from_numpy(array.astype("float32")).to(torch.bfloat16)
+    return torch.from_numpy(array.copy())
 
 
-def _take_in(tensor: Any, folder: Path | None, size: int) -> None:
-    if folder is None or tensor.raw_data:
+def _take_in(tensor: Any, beside: Beside | None, size: int) -> None:
+    if beside is None or tensor.raw_data:
         raise ModelError(f"its {one_line(tensor.name, 80)} has external data where there can be none")
     if size > LARGEST_FILE:
         raise ModelError(f"its {one_line(tensor.name, 80)} claims {size:,} bytes of external data")
-    tensor.raw_data = read_external(folder, {entry.key: entry.value for entry in tensor.external_data}, size)
+    tensor.raw_data = read_external(beside, {entry.key: entry.value for entry in tensor.external_data}, size)
     tensor.ClearField("external_data")
     tensor.ClearField("data_location")
 

@@ -1,6 +1,7 @@
 """The operators that are read, each a small function in a literal table; whatever is not here is refused by its name.
 
-Every function takes the node and its inputs.  Numbers of any precision have become float32, int64 or bool before.
+Every function takes the node and its inputs.  Numbers are float32, int64 or bool; those that do not
+depend on the pixels also float64.
 """
 
 from tabor.models.onnx_graph.node import Operator

@@ -10,11 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tabor.models.onnx_graph.node import Node, Numbers, Operator
-
-FLOATS, DOUBLES, HALVES, BRAINS = 1, 11, 10, 16
-WHOLE = (2, 3, 4, 5, 6, 7, 12, 13)
-BOOLEANS = 9
-"""The standard's numbers for types."""
+from tabor.models.onnx_graph.types import result_type
 
 
 def _plain(function: Callable[..., Tensor]) -> Operator:
@@ -40,14 +36,10 @@ def _power(node: Node, x: Tensor, y: Tensor) -> Tensor:
 
 
 def _cast(node: Node, x: Tensor) -> Tensor:
-    wanted = node.integer("to", 0)
-    if wanted in (FLOATS, DOUBLES, HALVES, BRAINS):
-        return x.float()
-    if wanted in WHOLE:
-        return x.long()
-    if wanted == BOOLEANS:
+    wanted = result_type(node, [])
+    if wanted == torch.bool:
         return x != 0
-    raise node.refuse(f"a result of type {wanted}")
+    return x.to(wanted if wanted == torch.float64 else torch.float32 if wanted.is_floating_point else torch.int64)
 
 
 def _clip(node: Node, x: Tensor, low: Numbers | None = None, high: Numbers | None = None) -> Tensor:

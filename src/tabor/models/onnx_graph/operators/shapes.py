@@ -46,7 +46,8 @@ def _shape(node: Node, x: Tensor) -> Tensor:
 
 
 def _range(node: Node, start: Numbers, limit: Numbers, step: Numbers) -> Tensor:
-    return torch.arange(start[0], limit[0], step[0])
+    exact = torch.float64 if isinstance(start[0], float) else torch.int64
+    return torch.arange(start[0], limit[0], step[0], dtype=exact)
 
 
 def _reshape(node: Node, x: Tensor, shape: list[int]) -> Tensor:
