@@ -22,6 +22,7 @@ from tabor.models import Architecture, load_model
 from tabor.models.build import initialise
 from tabor.models.safetensors_file import write_model
 from tabor.result import ClassStatus, ScanResult, Verdict
+from tabor.scanning import _reach
 from tabor.schedule import StabilitySettings
 from tabor.schema import json_schema
 from tabor.solver import SolverSettings
@@ -361,15 +362,24 @@ class Altered(nn.Module):
         return self.change(self.network(images))
 
 
-def test_probabilities_are_recognised(
-    cell_model: Callable[..., nn.Module], cell_images: Callable[..., ImageSet], few_steps: SolverSettings
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        pytest.param(lambda answers: answers.softmax(1), lambda answers: answers.log_softmax(1), id="probabilities"),
+        pytest.param(lambda answers: answers.log_softmax(1), lambda answers: answers.log_softmax(1), id="logarithms"),
+        pytest.param(lambda answers: answers, lambda answers: answers, id="logits"),
+    ],
+)
+def test_probabilities_are_searched_by_their_logarithms(
+    change: Callable[[Tensor], Tensor],
+    expected: Callable[[Tensor], Tensor],
+    cell_model: Callable[..., nn.Module],
+    cell_images: Callable[..., ImageSet],
 ) -> None:
     model, images = cell_model(backdoor=2), cell_images(per_class=4)
-    options: dict[str, Any] = {"solver": few_steps, "device": "cpu", "method": Tabor(restoring=None)}
-    logits = tabor.scan(Altered(model, lambda answers: 20 * answers), images, **options)
-    softmax = tabor.scan(Altered(model, lambda answers: (20 * answers).softmax(1)), images, **options)
-    assert [(f.status, f.flagged) for f in softmax.classes] == [(f.status, f.flagged) for f in logits.classes]
-    assert [f.mask_l1 for f in softmax.classes] == pytest.approx([f.mask_l1 for f in logits.classes], rel=0.5)
+    reached = _reach(Altered(model, change), images, "cpu", "exact", None)
+    with torch.no_grad():
+        assert torch.allclose(reached.predict(images.images), expected(model.eval()(images.images)), atol=1e-4)
 
 
 @pytest.mark.parametrize(
