@@ -6,6 +6,8 @@ import logging
 import os
 import re
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -555,6 +557,43 @@ def test_rows_that_repeat_an_image_are_not_all_kept(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(pc, "struct_field", listen)
     assert shades(load_images(tmp_path, limit=40)) == [7] * 40
     assert max(seen) <= parquet.FEW_ROWS
+
+
+def peak(folder: Path) -> int:
+    """The most memory, in bytes, that Arrow took to read what a folder holds."""
+    code = (
+        "import sys, pyarrow, tabor\n"
+        "try:\n    tabor.load_images(sys.argv[1], size=4)\n"
+        "except tabor.DataError as error:\n    assert 'not a readable image' in str(error), error\n"
+        "print(pyarrow.default_memory_pool().max_memory())"
+    )
+    done = subprocess.run([sys.executable, "-c", code, folder], capture_output=True, text=True, check=True)
+    return int(done.stdout)
+
+
+@pytest.mark.parametrize("encoding", ["dictionary", "DELTA_BYTE_ARRAY"])
+@pytest.mark.parametrize("honest", [True, False], ids=["tells its size", "lies about its size"])
+def test_a_large_image_that_rows_share_is_not_in_memory_for_each(encoding: str, honest: bool, tmp_path: Path) -> None:
+    size, rows = 12 * 2**20, 16
+    image = pa.array([{"bytes": bytes(size)}] * rows, pa.struct([("bytes", pa.large_binary())]))
+    ways: dict[str, object] = {"use_dictionary": ["image.bytes"], "dictionary_pagesize_limit": 2**30}
+    if encoding != "dictionary":
+        ways = {"use_dictionary": False, "column_encoding": {"image.bytes": encoding}}
+    path = tmp_path / "x.parquet"
+    pq.write_table(pa.table({"image": image, "label": [0] * rows}), path, compression="zstd", **ways)
+    if not honest:
+        claimed = pq.ParquetFile(path).metadata.row_group(0).column(0).total_uncompressed_size
+        content = path.read_bytes()
+        assert content.count(varint(claimed)) == 1
+        path.write_bytes(content.replace(varint(claimed), varint(9000)))
+    assert path.stat().st_size < 100_000
+    assert peak(tmp_path) < 6 * size
+
+
+def varint(value: int) -> bytes:
+    """A whole number as parquet's metadata have it, in four bytes."""
+    parts = [(2 * value >> shift) & 0x7F for shift in (0, 7, 14, 21)]
+    return bytes([part | 0x80 for part in parts[:3]] + parts[3:])
 
 
 def test_a_bomb_of_pages_is_refused_before_they_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
