@@ -57,6 +57,16 @@ def bomb_png(side: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
 
 
+def jpeg(side: int = 8, empty_scans: int = 0, thumbnail: bytes = b"", behind: bytes = b"") -> bytes:
+    """A progressive image, of which further scans change nothing; with something in its head or behind its end."""
+    stream = io.BytesIO()
+    Image.new("L", (side, side), 128).save(stream, "JPEG", progressive=True)
+    content = stream.getvalue()
+    head = b"\xff\xfe" + struct.pack(">H", 2 + len(thumbnail)) + thumbnail if thumbnail else b""
+    last = content[content.rindex(b"\xff\xc4") : -2]  # with its table
+    return content[:2] + head + content[2:-2] + empty_scans * last + b"\xff\xd9" + behind
+
+
 def write_parquet(
     path: Path,
     images: list[bytes | None],
@@ -294,6 +304,11 @@ def bad_files() -> list[object]:
         pytest.param(b"", "x.png", "not one of PNG", id="empty file"),
         pytest.param(bomb_png(10_000), "x.png", "decompression bomb", id="bomb, warned of by Pillow"),
         pytest.param(bomb_png(16_000), "x.png", "decompression bomb", id="bomb, refused by Pillow"),
+        pytest.param(jpeg(empty_scans=110), "x.jpg", "8x8 pixels in 101 scans or more: a decompr", id="empty scans"),
+        pytest.param(jpeg(4096, empty_scans=60), "x.jpg", "4096x4096 pixels in 6. scans", id="scans of many pixels"),
+        pytest.param(
+            jpeg(empty_scans=110, thumbnail=b"\xff\xd9"), "x.jpg", "in 101 scans", id="an end before the scans"
+        ),
         pytest.param(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "x.png", "not one of", id="EPS"),
         pytest.param(b"Pf\n1 1\n-1.0\n\0\0\0\0", "x.ppm", "32-bit pixels", id="float pixels"),
     ]
@@ -315,6 +330,17 @@ def test_a_bad_image_is_named_or_skipped(
     assert [record.name for record in caplog.records] == ["tabor"]
     assert f"skipped 1 of 3 images of {tmp_path.name}" in caplog.text
     assert f"a/{name}" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "content",
+    [jpeg(empty_scans=80), jpeg(thumbnail=b"\xff\xda" * 200), jpeg(behind=b"\xff\xda" * 200), jpeg(2048)],
+    ids=["eighty scans", "in its head", "behind its end", "large"],
+)
+def test_what_looks_like_many_scans_is_read(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "x.jpg").write_bytes(content)
+    assert shades(load_images(tmp_path, size=4)) == [128]
 
 
 def test_skipping_under_a_limit_keeps_images_and_labels_together(tmp_path: Path) -> None:
