@@ -6,6 +6,8 @@ import logging
 import os
 import re
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -53,6 +55,16 @@ def bomb_png(side: int) -> bytes:
     rows = b"".join(packer.compress(bytes(1 + side // 8)) for _ in range(side)) + packer.flush()
     header = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+def jpeg(side: int = 8, empty_scans: int = 0, thumbnail: bytes = b"", behind: bytes = b"") -> bytes:
+    """A progressive image, of which further scans change nothing; with something in its head or behind its end."""
+    stream = io.BytesIO()
+    Image.new("L", (side, side), 128).save(stream, "JPEG", progressive=True)
+    content = stream.getvalue()
+    head = b"\xff\xfe" + struct.pack(">H", 2 + len(thumbnail)) + thumbnail if thumbnail else b""
+    last = content[content.rindex(b"\xff\xc4") : -2]  # with its table
+    return content[:2] + head + content[2:-2] + empty_scans * last + b"\xff\xd9" + behind
 
 
 def write_parquet(
@@ -292,6 +304,11 @@ def bad_files() -> list[object]:
         pytest.param(b"", "x.png", "not one of PNG", id="empty file"),
         pytest.param(bomb_png(10_000), "x.png", "decompression bomb", id="bomb, warned of by Pillow"),
         pytest.param(bomb_png(16_000), "x.png", "decompression bomb", id="bomb, refused by Pillow"),
+        pytest.param(jpeg(empty_scans=110), "x.jpg", "8x8 pixels in 101 scans or more: a decompr", id="empty scans"),
+        pytest.param(jpeg(4096, empty_scans=60), "x.jpg", "4096x4096 pixels in 6. scans", id="scans of many pixels"),
+        pytest.param(
+            jpeg(empty_scans=110, thumbnail=b"\xff\xd9"), "x.jpg", "in 101 scans", id="an end before the scans"
+        ),
         pytest.param(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "x.png", "not one of", id="EPS"),
         pytest.param(b"Pf\n1 1\n-1.0\n\0\0\0\0", "x.ppm", "32-bit pixels", id="float pixels"),
     ]
@@ -313,6 +330,17 @@ def test_a_bad_image_is_named_or_skipped(
     assert [record.name for record in caplog.records] == ["tabor"]
     assert f"skipped 1 of 3 images of {tmp_path.name}" in caplog.text
     assert f"a/{name}" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "content",
+    [jpeg(empty_scans=80), jpeg(thumbnail=b"\xff\xda" * 200), jpeg(behind=b"\xff\xda" * 200), jpeg(2048)],
+    ids=["eighty scans", "in its head", "behind its end", "large"],
+)
+def test_what_looks_like_many_scans_is_read(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "x.jpg").write_bytes(content)
+    assert shades(load_images(tmp_path, size=4)) == [128]
 
 
 def test_skipping_under_a_limit_keeps_images_and_labels_together(tmp_path: Path) -> None:
@@ -555,6 +583,43 @@ def test_rows_that_repeat_an_image_are_not_all_kept(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(pc, "struct_field", listen)
     assert shades(load_images(tmp_path, limit=40)) == [7] * 40
     assert max(seen) <= parquet.FEW_ROWS
+
+
+def peak(folder: Path) -> int:
+    """The most memory, in bytes, that Arrow took to read what a folder holds."""
+    code = (
+        "import sys, pyarrow, tabor\n"
+        "try:\n    tabor.load_images(sys.argv[1], size=4)\n"
+        "except tabor.DataError as error:\n    assert 'not a readable image' in str(error), error\n"
+        "print(pyarrow.default_memory_pool().max_memory())"
+    )
+    done = subprocess.run([sys.executable, "-c", code, folder], capture_output=True, text=True, check=True)
+    return int(done.stdout)
+
+
+@pytest.mark.parametrize("encoding", ["dictionary", "DELTA_BYTE_ARRAY"])
+@pytest.mark.parametrize("honest", [True, False], ids=["tells its size", "lies about its size"])
+def test_a_large_image_that_rows_share_is_not_in_memory_for_each(encoding: str, honest: bool, tmp_path: Path) -> None:
+    size, rows = 12 * 2**20, 16
+    image = pa.array([{"bytes": bytes(size)}] * rows, pa.struct([("bytes", pa.large_binary())]))
+    ways: dict[str, object] = {"use_dictionary": ["image.bytes"], "dictionary_pagesize_limit": 2**30}
+    if encoding != "dictionary":
+        ways = {"use_dictionary": False, "column_encoding": {"image.bytes": encoding}}
+    path = tmp_path / "x.parquet"
+    pq.write_table(pa.table({"image": image, "label": [0] * rows}), path, compression="zstd", **ways)
+    if not honest:
+        claimed = pq.ParquetFile(path).metadata.row_group(0).column(0).total_uncompressed_size
+        content = path.read_bytes()
+        assert content.count(varint(claimed)) == 1
+        path.write_bytes(content.replace(varint(claimed), varint(9000)))
+    assert path.stat().st_size < 100_000
+    assert peak(tmp_path) < 6 * size
+
+
+def varint(value: int) -> bytes:
+    """A whole number as parquet's metadata have it, in four bytes."""
+    parts = [(2 * value >> shift) & 0x7F for shift in (0, 7, 14, 21)]
+    return bytes([part | 0x80 for part in parts[:3]] + parts[3:])
 
 
 def test_a_bomb_of_pages_is_refused_before_they_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

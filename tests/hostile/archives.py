@@ -9,11 +9,12 @@ import lzma
 import struct
 import tarfile
 import zipfile
+from functools import partial
 from pathlib import Path
 
 from tabor.models.content import LARGEST_DIRECTORY, TORCH_MAGIC
 
-from .makers import Canary, Corpus, altered_directory, archive, checkpoint, saved, weights
+from .makers import Canary, Corpus, altered_directory, archive, checkpoint, safetensors_file, saved, weights
 
 
 def twice(name: str) -> bytes:
@@ -89,6 +90,32 @@ def tar_that_begins_like_a_checkpoint() -> bytes:
     return bytes(content)
 
 
+def holding(records: tuple[str, ...], dead: Path) -> bytes:
+    """An archive with empty records of these names."""
+    return archive(dict.fromkeys(records, b""))
+
+
+TWO_MODELS = {
+    "checkpoint, program": (("m/data.pkl", "m/models/model.json"), "program and also a checkpoint"),
+    "checkpoint, format of programs": (("m/data.pkl", "m/archive_format"), "program and also a checkpoint"),
+    "checkpoint, old program": (
+        ("m/data.pkl", "serialized_exported_program.json"),
+        "program and also a checkpoint",
+    ),
+    "checkpoint in capitals, program": (("m/DATA.PKL", "m/models/model.json"), "program and also a checkpoint"),
+    "checkpoint in no folder, program": (("./data.pkl", "m/models/model.json"), "program and also a checkpoint"),
+    "checkpoint, Keras": (("m/data.pkl", "config.json", "model.weights.h5"), "checkpoint .* and also a Keras model"),
+    "checkpoint, TorchScript to some": (
+        ("m/data.pkl", "m/CONSTANTS.PKL", "m/code/x.py"),
+        "TorchScript program and also a checkpoint",
+    ),
+    "TorchScript, program": (
+        ("m/data.pkl", "m/constants.pkl", "m/code/x.py", "m/models/model.json"),
+        "TorchScript program and also a torch.export program",
+    ),
+}
+"""Records by which an archive is two models, depending on what opens it."""
+
 ARCHIVES: Corpus = {
     "any zip": (lambda dead: archive({"readme.txt": b"hello"}), "is a zip archive"),
     "record above its folder": (lambda dead: archive({"m/data.pkl": b"", "../x": b""}), "outside its folder: ../x"),
@@ -99,6 +126,24 @@ ARCHIVES: Corpus = {
         r"outside its folder: \.\./\\x1b\[2J\\nverdict",
     ),
     "record twice": (lambda dead: twice("m/data.pkl"), "two records of one name"),
+    "record twice, once in capitals": (lambda dead: twice("m/DATA.PKL"), "two records of one name"),
+    "record whose name goes on": (
+        lambda dead: archive({"m/data.pkl": b"", "m/data.pklX": b""}).replace(b"data.pklX", b"data.pkl\0"),
+        "a record of two names: m/data.pkl",
+    ),
+    **{f"two models: {name}": (partial(holding, records), told) for name, (records, told) in TWO_MODELS.items()},
+    "two models: a safetensors file, an archive behind it": (
+        lambda dead: safetensors_file({}, archive({"m/data.pkl": b""})),
+        "a safetensors file and also a zip archive",
+    ),
+    "two models: an old checkpoint, an archive behind it": (
+        lambda dead: saved(weights(), zipped=False) + saved(weights()),
+        "an old checkpoint of torch.save and also a zip archive",
+    ),
+    "two models: ONNX, an archive with a comment behind it": (
+        lambda dead: b"\x08\x08\x12\x00" + archive({"m/data.pkl": b""}, comment=b"PK\x05\x06 is not here"),
+        "an ONNX model and also a zip archive",
+    ),
     "link": (lambda dead: archive({"m/data.pkl": b""}, link="m/link"), "holds a link: m/link"),
     "zip bomb": (lambda dead: archive({"m/data.pkl": bytes(10**7)}, compressed=True), "a zip bomb"),
     "zip bomb in a zip": (lambda dead: nested(), "holds no weights"),

@@ -120,7 +120,7 @@ TENSORS: Corpus = {
         lambda dead: overridden("items", "builtins.bytearray"),
         "holds no weights|damaged",
     ),
-    "a dict that calls what it is asked": (lambda dead: overridden("get", "torch.Size"), "damaged"),
+    "a dict that calls what it is asked": (lambda dead: overridden("get", "torch.Size"), "holds no weights|damaged"),
     "a tensor that answers for itself": (lambda dead: dressed_up("is_complex"), "do not fit"),
     "a tensor that copies itself": (lambda dead: dressed_up("numel"), "do not fit"),
     "sparse weights": (lambda dead: saved({"weight": torch.eye(3).to_sparse()}), ODD),

@@ -470,7 +470,20 @@ HOSTILE_EXPORTED: dict[str, Hostile] = {
     "two programs": (_records({"models/other.json": b"{}"}), "2 programs"),
     "machine code": (
         _records({MODEL: None, "data/aotinductor/model/model.so": b"\x7fELF"}),
-        "no programs but machine code",
+        "holds machine code",
+    ),
+    "machine code beside the program": (
+        _records({"data/aotinductor/model/model.so": b"\x7fELF"}),
+        "holds machine code",
+    ),
+    "a program of 2.7 beside the program": (_records({"serialized_exported_program.json": b"{}"}), "2 programs"),
+    "a checkpoint beside the program": (
+        _records({"data.pkl": b"\x80\x02}."}),
+        "a torch.export program and also a checkpoint of torch.save",
+    ),
+    "TorchScript beside the program": (
+        _records({"constants.pkl": b"", "code/x.py": b""}),
+        "TorchScript program and also a torch.export program",
     ),
     "no weights": (_records({WEIGHTS: None}), "lacks its record"),
     "no constants": (_records({CONSTANTS: None}), "lacks its record"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import logging
 import os
@@ -68,6 +69,16 @@ def test_the_constructor_is_found(name: str, tmp_path: Path) -> None:
     images = torch.rand(3, 3, 64, 64)
     with torch.no_grad():
         assert torch.allclose(loaded(images), network.float()(images), atol=1e-4)
+
+
+def test_of_several_networks_none_is_taken(tmp_path: Path) -> None:
+    ones, others = (models.squeezenet1_1(num_classes=7) for _ in range(2))
+    for beside in ({"ema": others}, {"state_dict": others.state_dict()}):
+        torch.save({"model": ones, **beside}, tmp_path / "model.pt")
+        with pytest.raises(ModelError, match=f"differ: .*{next(iter(beside))}"):
+            convert(order(tmp_path / "model.pt", tmp_path, name_wanted=False))
+    torch.save({"model": ones, "ema": copy.deepcopy(ones)}, tmp_path / "model.pt")
+    assert "SqueezeNet" in convert(order(tmp_path / "model.pt", tmp_path, name_wanted=False)).holds
 
 
 def changed(**to: object) -> nn.Module:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
 import warnings
 import zlib
@@ -10,6 +11,7 @@ import zlib
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
 
 from tabor.data.listing import Encoded
 from tabor.errors import DataError, one_line
@@ -27,6 +29,16 @@ _DAMAGE = (
 
 LARGEST_SIDE = 1024
 """Pixels of an image that is kept as it is: few networks take more, and hundreds of them fill the memory."""
+
+
+MOST_SCANS, MOST_SCANNED = 100, 10**9
+"""Passes over the pixels of a JPEG image, and pixels times passes; a progressive one makes about ten.
+
+An empty pass takes some bytes in a file, and as long as any other. In a TIFF file, libtiff stops after 100.
+"""
+
+_SEGMENT = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
+"""How a part of a JPEG image begins; the codes left out are those that only stand within its pixels."""
 
 
 def check_side(pixels: NDArray[np.uint8], name: str, way_out: str) -> None:
@@ -56,7 +68,8 @@ def decode(encoded: Encoded, name: str, size: tuple[int, int] | None, *, grey: b
         uint8 pixels, shape (H, W, C).
 
     Raises:
-        DataError: the image is missing, damaged, in no known format, or far larger than any photograph.
+        DataError: the image is missing, damaged, in no known format, far larger than any photograph, or made to take
+            for ever.
     """
     if encoded is None:
         raise _bad(name, "no bytes are stored")
@@ -65,6 +78,7 @@ def decode(encoded: Encoded, name: str, size: tuple[int, int] | None, *, grey: b
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             stream = io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded
             with Image.open(stream, formats=FORMATS) as image:
+                _check_scans(image)
                 picture = _eight_bit(image).convert("L" if grey else "RGB")
     except UnidentifiedImageError:  # Pillow's own message holds a memory address
         raise _bad(name, f"not one of {', '.join(FORMATS)}") from None
@@ -74,6 +88,26 @@ def decode(encoded: Encoded, name: str, size: tuple[int, int] | None, *, grey: b
         picture = picture.resize((size[1], size[0]), Image.Resampling.BILINEAR)
     pixels = np.asarray(picture, dtype=np.uint8)
     return pixels[:, :, None] if grey else pixels
+
+
+def _check_scans(image: Image.Image) -> None:
+    if isinstance(image, JpegImageFile) and image.fp is not None:  # those of several pictures too
+        image.fp.seek(0)
+        scans, pixels = _scans(image.fp.read()), image.width * image.height
+        if scans > min(MOST_SCANS, MOST_SCANNED // pixels):
+            raise ValueError(f"{image.width}x{image.height} pixels in {scans} scans or more: a decompression bomb")
+
+
+def _scans(content: bytes) -> int:
+    """Counts a JPEG image's scans as libjpeg meets them, not what looks like one in a thumbnail or behind the end."""
+    scans, place = 0, 0
+    while scans <= MOST_SCANS and (found := _SEGMENT.search(content, place)):
+        code, place = found[0][1], found.end()
+        if code == 0xD9:  # the end
+            break
+        scans += code == 0xDA
+        place += int.from_bytes(content[place : place + 2])
+    return scans
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:

@@ -19,9 +19,9 @@ from tabor.data.listing import Encoded, Listing
 from tabor.errors import DataError, one_line
 
 FEW_ROWS = 16
-"""That are in memory at a time."""
+"""That are read at once, where rows that repeat an image share it in memory; else one is."""
 
-LARGEST_RATIO, LEAST_BOMB = 100, 2**30
+LARGEST_RATIO, LEAST_BOMB = 100, 2**27
 """A file that unpacks to more than so many times its size, and to more bytes than that, was made to do harm."""
 
 
@@ -157,29 +157,41 @@ def _read_file(path: Path, rows: NDArray[np.int64]) -> Iterator[tuple[str, Encod
     if len(rows) == 0:
         return
     with _refusing(path):
-        file = pq.ParquetFile(path)
+        file, few = _sharing(path)
     with file:
         start = 0
         for group in range(file.num_row_groups):
             end = start + file.metadata.row_group(group).num_rows
             wanted = _between(rows, start, end)
             with _refusing(path):
-                for row, encoded in zip(wanted, _group_bytes(file, group, wanted), strict=True):
+                for row, encoded in zip(wanted, _group_bytes(file, group, wanted, few), strict=True):
                     yield f"{path.name} row {start + row}", encoded
             start = end
 
 
-def _group_bytes(file: pq.ParquetFile, group: int, rows: NDArray[np.int64]) -> Iterator[bytes | None]:
-    """Yields what the wanted rows of a row group hold.
+def _sharing(path: Path) -> tuple[pq.ParquetFile, int]:
+    """Opens a file so that rows that repeat an image share it in memory too, and says how many to read at once.
 
-    A few rows at a time: rows that repeat one image take no room in a file, but each its own in memory.
+    What a file says of its sizes is not relied upon: nothing checks it. Of what it says of its encodings, Arrow does.
     """
+    file = pq.ParquetFile(path)
+    groups = (file.metadata.row_group(k) for k in range(file.num_row_groups))
+    columns = (group.column(k) for group in groups for k in range(group.num_columns))
+    encodings = {encoding for c in columns if c.path_in_schema == "image.bytes" for encoding in c.encodings}
+    if any(encoding.startswith("DELTA") for encoding in encodings):  # which Arrow does not read so
+        return file, 1
+    return pq.ParquetFile(path, metadata=file.metadata, read_dictionary=["image.bytes"]), FEW_ROWS
+
+
+def _group_bytes(file: pq.ParquetFile, group: int, rows: NDArray[np.int64], few: int) -> Iterator[bytes | None]:
+    """Yields what the wanted rows of a row group hold, of which so few are read at once."""
     if len(rows) == 0:
         return
     start = 0
-    for batch in file.iter_batches(FEW_ROWS, row_groups=[group], columns=["image.bytes"]):
-        wanted = _between(rows, start, start + len(batch))
-        yield from pc.struct_field(batch.column("image").take(pa.array(wanted)), "bytes").to_pylist()
+    for batch in file.iter_batches(few, row_groups=[group], columns=["image.bytes"]):
+        stored = pc.struct_field(batch.column("image"), "bytes")
+        for row in _between(rows, start, start + len(batch)):
+            yield stored[row].as_py()  # one by one: each is a copy
         start += len(batch)
         if start > rows[-1]:
             break

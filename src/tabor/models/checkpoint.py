@@ -10,19 +10,11 @@ from pathlib import Path
 from typing import IO
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tabor.errors import ModelError, one_line
 from tabor.models.content import Kind, globals_of
-
-NESTED_UNDER = ("state_dict", "model_state_dict", "model", "net", "weights", "params")
-"""Where training scripts put the weights beside the optimiser's state; the first that is there counts."""
-
-PREFIXES = ("_orig_mod.", "module.", "_orig_mod.")
-"""What torch.compile and nn.DataParallel put before every name, in the order in which they are taken off."""
-
-DEEPEST = 4
-"""Places within places that are looked into."""
+from tabor.models.places import NESTED_UNDER, fault, find_weights, unprefixed
 
 HARMLESS = re.compile(
     r"torch\.(\w+Storage|\w*Tensor|Size|device|bool|[a-z]+\d\w*|_utils\._rebuild_\w+|nn\.parameter\.Parameter)"
@@ -51,16 +43,18 @@ def read_checkpoint(path: Path, kind: Kind) -> dict[str, Tensor]:
 
     Raises:
         NeedsCodeError: the file needs more than that.
-        ModelError: it is damaged, or holds no weights.
+        ModelError: it is damaged, or holds no weights, or in several places.
     """
     try:
         # Not the path: torch.load believes a name that ends with .safetensors.
         with path.open("rb") as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             loaded = torch.load(file, map_location="cpu", weights_only=True)
-        found = _find_weights(loaded)
+        found = find_weights(loaded, path)
     except pickle.UnpicklingError:
         raise NeedsCodeError(refusal(path, kind)) from None
+    except ModelError:
+        raise
     except MemoryError:
         raise ModelError(f"{one_line(path)} is {kind.value} that takes more memory than its size warrants") from None
     except Exception as error:  # noqa: BLE001 (a damaged file may break the reader anywhere)
@@ -73,19 +67,19 @@ def weights_in(loaded: object, path: Path) -> dict[str, Tensor]:
     """Returns the weights by name in what a checkpoint was found to hold.
 
     Raises:
-        ModelError: it holds none, or such as no network here has.
+        ModelError: it holds none, or in several places, or such as no network here has.
     """
-    return _checked(_find_weights(loaded), path)
+    return _checked(find_weights(loaded, path), path)
 
 
 def _checked(weights: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
     if not weights:
         raise ModelError(f"{one_line(path)} holds no weights, neither at the top nor under {', '.join(NESTED_UNDER)}")
     for name, value in weights.items():
-        if fault := _fault(value):
-            raise ModelError(f"{one_line(path)} holds {fault}: {one_line(name, 80)}")
+        if wrong := fault(value):
+            raise ModelError(f"{one_line(path)} holds {wrong}: {one_line(name, 80)}")
     # A file can hang attributes and hooks on a tensor, even in the place of its methods; `.data` leaves them behind.
-    return _unprefixed({name: value.data for name, value in weights.items()})
+    return unprefixed({name: value.data for name, value in weights.items()})
 
 
 def plain_tensors(stream: IO[bytes]) -> dict[str, Tensor]:
@@ -100,7 +94,7 @@ def plain_tensors(stream: IO[bytes]) -> dict[str, Tensor]:
             loaded = torch.load(stream, map_location="cpu", weights_only=True)
     except Exception as error:  # noqa: BLE001 (a damaged file may break the reader anywhere)
         raise ModelError(f"damaged, or more than tensors: {one_line(error, 120)}") from None
-    if not isinstance(loaded, Mapping) or not all(isinstance(v, Tensor) and not _fault(v) for v in loaded.values()):
+    if not isinstance(loaded, Mapping) or not all(isinstance(v, Tensor) and not fault(v) for v in loaded.values()):
         raise ModelError("something else than plain tensors by name")
     return {str(name): value.data for name, value in loaded.items()}
 
@@ -116,39 +110,3 @@ def called_by(path: Path, kind: Kind) -> str:
     """Returns the first few of the names that a file would call, beside those that build tensors."""
     wanted = [name for name in globals_of(path, kind) if not HARMLESS.fullmatch(name)]
     return ", ".join(one_line(name, 80) for name in wanted[:3]) + (", …" if len(wanted) > 3 else "")
-
-
-def _find_weights(loaded: object) -> dict[str, Tensor]:
-    """The tensors at the top, or in the first known place below it; a file may hold itself, so not for ever."""
-    for _ in range(DEEPEST):
-        if not isinstance(loaded, Mapping):
-            return {}
-        inner = [loaded[name] for name in NESTED_UNDER if isinstance(loaded.get(name), Mapping)]
-        if not inner:
-            # A name may be a tuple of tuples of tuples, which takes for ever to write out.
-            return {
-                name: value for name, value in loaded.items() if isinstance(name, str) and isinstance(value, Tensor)
-            }
-        loaded = inner[0]
-    return {}
-
-
-def _fault(value: Tensor) -> str | None:
-    """What is wrong with a tensor, told without a look at its numbers, which may lie outside its memory."""
-    if type(value) not in (Tensor, nn.Parameter):
-        return "weights of a class of their own"
-    value = value.data
-    if value.layout is not torch.strided or value.is_nested or value.is_quantized or value.is_complex():
-        return "sparse, quantised or complex weights"
-    if value.device.type != "cpu":
-        return "weights without their numbers"
-    if value.numel() * value.element_size() > value.untyped_storage().nbytes():
-        return "weights that repeat a smaller memory"  # strides of 0; a copy would fill the memory
-    return None
-
-
-def _unprefixed(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    for prefix in PREFIXES:
-        if all(name.startswith(prefix) for name in weights):
-            weights = {name.removeprefix(prefix): value for name, value in weights.items()}
-    return weights

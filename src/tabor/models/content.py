@@ -31,6 +31,12 @@ MOST_RECORDS = 100_000
 LARGEST_DIRECTORY = 20_000_000
 """Bytes of an archive's directory."""
 
+LARGEST_END = 2**16 + 22
+"""Bytes of what follows it, a comment included."""
+
+OLD_PROGRAM = "serialized_exported_program.json"
+"""What torch.export up to 2.7 called the program."""
+
 MOST_PICKLES = 5
 """Of a file that are looked through for names; an old checkpoint is five in a row."""
 
@@ -93,7 +99,12 @@ def identify(path: Path) -> Kind:
             head = file.read(tarfile.BLOCKSIZE)
     except (OSError, ValueError):  # ValueError: a name with a NUL in it
         raise ModelError(f"there is no model file {one_line(path)}") from None
-    return _archive_kind(path) if head[:4] == b"PK\x03\x04" else _kind_by(head)
+    if head[:4] == b"PK\x03\x04":
+        return _archive_kind(path)
+    kind = _kind_by(head)
+    if kind in (Kind.SAFETENSORS, Kind.OLD_CHECKPOINT, Kind.ONNX) and _has_directory(path):
+        raise _of_two_kinds(path, kind, Kind.ARCHIVE)
+    return kind
 
 
 def _kind_by(head: bytes) -> Kind:
@@ -131,19 +142,48 @@ def _archive_kind(path: Path) -> Kind:
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:  # the last: of a later zip version
         raise ModelError(f"{one_line(path)} is a damaged zip archive ({one_line(error, 120)})") from None
     _check_records(records, path)
-    names = {PurePosixPath(*PurePosixPath(record.filename).parts[1:]).as_posix() for record in records}
     whole = {record.filename for record in records}
+    # As torch finds them: behind the first slash, in small letters or capitals.
+    names = {name.partition("/")[2].lower() for name in whole}
     if any(".data/extern_modules" in name for name in whole):
         return Kind.PACKAGE
-    if "constants.pkl" in names or any(name.startswith("code/") for name in names):
-        return Kind.TORCHSCRIPT
-    if "serialized_exported_program.json" in whole:  # as torch.export wrote it up to 2.7
-        return Kind.EXPORTED
-    if "archive_format" in names or any(name.startswith("models/") and name.endswith(".json") for name in names):
-        return Kind.EXPORTED
-    if "data.pkl" in names:
-        return Kind.CHECKPOINT
-    return Kind.KERAS if {"config.json", "model.weights.h5"} <= whole else Kind.ARCHIVE
+    found = {
+        Kind.TORCHSCRIPT: "constants.pkl" in names or any(name.startswith("code/") for name in names),
+        Kind.EXPORTED: OLD_PROGRAM in whole
+        or "archive_format" in names
+        or any(name.startswith("models/") and name.endswith(".json") for name in names),
+        # A TorchScript program has one too; by this other record, so written, torch.load knows that it is none of its.
+        Kind.CHECKPOINT: "data.pkl" in names and not any(name.partition("/")[2] == "constants.pkl" for name in whole),
+        Kind.KERAS: {"config.json", "model.weights.h5"} <= whole,
+    }
+    kinds = [kind for kind, is_there in found.items() if is_there]
+    if len(kinds) > 1:
+        raise _of_two_kinds(path, *kinds[:2])
+    return kinds[0] if kinds else Kind.ARCHIVE
+
+
+def _of_two_kinds(path: Path, first: Kind, second: Kind) -> ModelError:
+    return ModelError(
+        f"{one_line(path)} is {first.value} and also {second.value}: which model it holds depends on what opens it, "
+        f"so none is scanned; save the one that is used by itself"
+    )
+
+
+def _has_directory(path: Path) -> bool:
+    """Whether a file that does not begin as an archive ends as one, which many readers take for one all the same."""
+    with path.open("rb") as file:
+        here = max(0, file.seek(0, os.SEEK_END) - LARGEST_END)
+        file.seek(here)
+        tail = file.read(LARGEST_END)
+        for end in re.finditer(rb"PK\x05\x06.{8}(.{8})", tail, re.DOTALL):
+            size, offset = struct.unpack("<II", end[1])
+            if tail[max(0, end.start() - 20) : end.start()].startswith(b"PK\x06\x07"):
+                return True
+            for place in (offset, max(0, here + end.start() - size)):
+                file.seek(place)
+                if file.read(4) == b"PK\x01\x02":
+                    return True
+    return False
 
 
 def _check_directory(path: Path) -> None:
@@ -179,7 +219,9 @@ def _check_records(records: list[zipfile.ZipInfo], path: Path) -> None:
             raise ModelError(f"{one_line(path)} holds a record outside its folder: {one_line(record.filename, 80)}")
         if (record.external_attr >> 16) & 0o170000 == 0o120000:
             raise ModelError(f"{one_line(path)} holds a link: {one_line(record.filename, 80)}")
-    if len({record.filename for record in records}) < len(records):
+        if record.filename != record.orig_filename:  # cut at a NUL, or renamed by a field that few readers know
+            raise ModelError(f"{one_line(path)} holds a record of two names: {one_line(record.filename, 80)}")
+    if len({record.filename.lower() for record in records}) < len(records):  # torch takes capitals for small letters
         raise ModelError(f"{one_line(path)} is an archive that holds two records of one name")
     unpacked = sum(record.file_size for record in records)
     if unpacked > LARGEST_RATIO * path.stat().st_size:

@@ -19,9 +19,10 @@ from torch import nn
 
 from tabor.errors import ModelError, one_line
 from tabor.files import write_text
-from tabor.models.checkpoint import NESTED_UNDER, weights_in
+from tabor.models.checkpoint import weights_in
 from tabor.models.constructors import recognised
 from tabor.models.pickled import ANSWER_FILE, MODEL_FILE, Answer, Order
+from tabor.models.places import NESTED_UNDER, find_weights
 from tabor.models.safetensors_file import write_model
 
 LIMITS = {resource.RLIMIT_DATA: None, resource.RLIMIT_FSIZE: None, resource.RLIMIT_CORE: 0}
@@ -34,6 +35,7 @@ def convert(order: Order) -> Answer:
     """Unpickles the checkpoint, writes its weights, and says what it holds."""
     path, out = Path(order.path), Path(order.folder, MODEL_FILE)
     loaded = torch.load(path, map_location="cpu", weights_only=False)
+    find_weights(loaded, path)  # which refuses several, networks among them
     network = _network_in(loaded)
     if network is None:
         _write(out, weights_in(loaded, path))

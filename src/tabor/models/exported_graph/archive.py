@@ -21,6 +21,7 @@ from torch import Tensor
 
 from tabor.errors import one_line
 from tabor.models.checkpoint import plain_tensors
+from tabor.models.content import OLD_PROGRAM
 
 LARGEST_JSON = 32_000_000
 """Bytes; a ResNet50's program takes 0.6 million, most of it notes for people."""
@@ -49,9 +50,6 @@ DTYPES: Mapping[int, torch.dtype] = {
 
 STRIDED = 7
 """torch.export's number for tensors that are neither sparse nor otherwise odd."""
-
-OLD_PROGRAM = "serialized_exported_program.json"
-"""What torch.export up to 2.7 called the program."""
 
 SCHEMA = 8
 """The major version of how programs are written since torch 2.6 at the latest."""
@@ -156,12 +154,12 @@ def read_program(records: Records) -> Json:
 
 
 def _program_name(records: Records) -> str:
-    if OLD_PROGRAM in records:
-        return OLD_PROGRAM
     models = [name for name in records.beginning("models/") if name.endswith(".json")]
+    models += [OLD_PROGRAM] if OLD_PROGRAM in records else []
+    if records.beginning("data/aotinductor/"):  # which of them is run depends on what opens the file
+        raise ProgramError("holds machine code, which may be of another model than its program")
     if len(models) != 1:
-        compiled = " but machine code" if records.beginning("data/aotinductor/") else ""
-        raise ProgramError(f"holds {len(models) or 'no'} programs{compiled}, where one is wanted")
+        raise ProgramError(f"holds {len(models) or 'no'} programs, where one is wanted")
     return models[0]
 
 
