@@ -223,7 +223,8 @@ def passes(result: ScanResult) -> int:
 def searched(run: Callable[..., ScanResult], classes: list[int]) -> int:
     """Image passes of searching these classes alone: without the clean accuracy and the confirmation."""
     images, confirming, others = 36, 18, 16
-    return passes(run(classes=classes)) - images - len(classes) * (others + confirming + 1)
+    telling = 16 + 2  # what the outputs are, and that there are gradients
+    return passes(run(classes=classes)) - images - telling - len(classes) * (others + confirming + 1)
 
 
 def test_a_scan_goes_on_after_an_interruption(
@@ -236,7 +237,8 @@ def test_a_scan_goes_on_after_an_interruption(
     assert len(list((folder / PARTIAL_FOLDER).iterdir())) == 4
     assert caplog.messages == []
     resumed = run(out=folder)
-    assert caplog.messages == [f"going on with the scan that was interrupted in {folder}, which has searched 4 classes"]
+    going_on = f"{folder}: going on with the scan that was interrupted there, which has searched 4 classes"
+    assert caplog.messages == [going_on]
     assert comparable(resumed) == comparable(whole)
     assert same_triggers(resumed, whole)
     assert passes(whole) - passes(resumed) == searched(run, [0, 1, 2, 3]) > 0
@@ -482,8 +484,23 @@ def test_a_damaged_patch_is_none(damage: str, two_done: Path) -> None:
     assert journal.suspects(torch.device("cpu")) == {}
 
 
-def test_a_finished_scan_is_searched_again(run: Callable[..., ScanResult], tmp_path: Path) -> None:
-    first, second = run(out=tmp_path), run(out=tmp_path)
+def test_what_is_replaced_is_said_before_the_work(
+    run: Callable[..., ScanResult], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run(out=tmp_path)
+    caplog.clear()
+    with pytest.raises(Interrupted):
+        run(out=tmp_path, seed=3, classes=[1, 2, 3], on_progress=after(0))
+    assert caplog.messages == [f"{tmp_path}: what another scan left there is replaced; it differs in classes, seed"]
+
+
+def test_a_finished_scan_is_searched_again(
+    run: Callable[..., ScanResult], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = run(out=tmp_path)
+    assert caplog.messages == []
+    second = run(out=tmp_path)
+    assert caplog.messages == [f"{tmp_path}: the scan there was whole already and is made again; tabor report shows it"]
     assert comparable(first) == comparable(second)
     assert passes(first) == passes(second)
 

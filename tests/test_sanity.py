@@ -69,7 +69,11 @@ def test_nothing_is_named_where_nothing_helps() -> None:
     strange = dataclasses.replace(images, labels=(images.labels + 1) % CLASSES)
     told = accuracy_warning(_model({}, {}), strange, 0.0, 128)
     assert told is not None
-    assert told.endswith("the verdict means little")
+    assert told.endswith("the verdict means little (class folders are numbered in sorted order)")
+    named = dataclasses.replace(strange, class_names=("church", "dog", "te\x1bnch", "van"))
+    told = accuracy_warning(_model({}, {}), named, 0.0, 128)
+    assert told is not None
+    assert told.endswith(r"(class folders are numbered in sorted order: church = 0, dog = 1, te\x1bnch = 2)")
     assert accuracy_warning(nn.Identity(), images, 0.2, 128) is not None
 
 

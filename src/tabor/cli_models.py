@@ -182,7 +182,10 @@ def _tell_epoch(epoch: int, loss: float) -> None:
 def _show_record(out: Path, record: dict[str, Any], json_only: bool, if_weak: str = "") -> None:
     """Prints what a new model is, and to standard error what to do where its trigger hardly works."""
     from tabor.evidence import WORKS
+    from tabor.sanity import HALF_LEARNED
 
+    if record["clean_accuracy"] < HALF_LEARNED:
+        log(f"it is right on less than {HALF_LEARNED:.0%} of the images, which a scan warns of: give more --epochs")
     if any(entry["attack_success"] < WORKS for entry in record.get("backdoors", [])):
         log(f"the trigger works on less than {WORKS:.0%} of the images, so a scan counts it as none: {if_weak}")
     planted = [{k: v for k, v in entry.items() if k != "trigger"} for entry in record.get("backdoors", [])]

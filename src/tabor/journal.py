@@ -92,6 +92,7 @@ class Journal:
 
     Attributes:
         finished: the candidates that an earlier, interrupted run left, by class.
+        told: what becomes of an earlier run in the folder, in words; None where there is none.
 
     Raises:
         TaborError: the folder cannot be written.
@@ -104,6 +105,7 @@ class Journal:
         header = json.dumps({"scan": fingerprint}, sort_keys=True)
         plain = json.loads(header)
         first, entries = _read(self._path)
+        whole = (folder / RESULT_FILE).exists()
         if "scan" not in first:
             _check_no_other(folder)
         if first != plain:
@@ -114,6 +116,7 @@ class Journal:
             entries = []
             self.close()
         self._measured = ({} if like is None else _patches_like(like, plain)) | _measured(entries)
+        self.told = _told(first, plain, len(self.finished), whole)
         # Written anew also when it goes on: its last line may have been cut off.
         lines = [_line(candidate) for candidate in self.finished.values()]
         lines += [_suspect_line(target, measured) for target, measured in self._measured.items()]
@@ -167,6 +170,18 @@ class Journal:
     def close(self) -> None:
         """Removes the parts that the saved result has made superfluous; the journal itself stays as a record."""
         _empty(self._partial, "class-*.safetensors")
+
+
+def _told(first: Mapping[str, Any], plain: Mapping[str, Any], finished: int, whole: bool) -> str | None:
+    """Says what becomes of the run that is in a folder, of which this is the first line."""
+    if not isinstance(first.get("scan"), dict):
+        return None
+    other = [name for name, value in plain["scan"].items() if first["scan"].get(name) != value]
+    if other:
+        return f"what another scan left there is replaced; it differs in {', '.join(other)}"
+    if finished:
+        return f"going on with the scan that was interrupted there, which has searched {finished} classes"
+    return "the scan there was whole already and is made again; tabor report shows it" if whole else None
 
 
 def _check_no_other(folder: Path) -> None:

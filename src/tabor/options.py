@@ -51,7 +51,13 @@ Model = Annotated[
 OwnModel = Annotated[
     Path, typer.Argument(help="A model file that tabor wrote, which names its network.", show_default=False)
 ]
-Data = Annotated[str, typer.Option("--data", help="Image folder, parquet folder, or the word [b]digits[/b].")]
+Data = Annotated[
+    str,
+    typer.Option(
+        "--data",
+        help="Image folder (class folders are numbered in sorted order), parquet folder, or the word [b]digits[/b].",
+    ),
+]
 Split = Annotated[
     str | None,
     typer.Option("--split", help="Which split; default: of parquet files test, else validation; of folders all."),

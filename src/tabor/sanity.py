@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from tabor.data import ImageSet
+from tabor.errors import one_line
 from tabor.models import LoadedModel
 from tabor.models.pixels import prepared
 
@@ -19,6 +20,9 @@ LOW_ACCURACY = 0.5
 HALF_LEARNED = 0.75
 """Clean accuracy below which natural patches may be as strong as planted ones: in clean classifiers of photographs they
 were where it is 0.61 to 0.68; of four from 0.80 on, none has a patch that works (docs/results/calibration.md)."""
+
+NAMED = 3
+"""Classes whose numbers are said, so that a person sees how folders were numbered."""
 
 TRIED_ON = 128
 """Images that other preprocessings are tried on."""
@@ -63,10 +67,16 @@ def accuracy_warning(model: nn.Module, images: ImageSet, clean_accuracy: float, 
         )
     told = (
         f"the model is right on only {clean_accuracy:.0%} of the clean images: the preprocessing, the labels or "
-        f"the images are probably not those it was trained for, and the verdict means little"
+        f"the images are probably not those it was trained for, and the verdict means little (class folders are "
+        f"numbered in sorted order{_first_classes(images)})"
     )
     better = _better(model, images, clean_accuracy, at_once) if isinstance(model, LoadedModel) else None
     return told if better is None else f"{told}; with {better[0]} it would be right on {better[1]:.0%}"
+
+
+def _first_classes(images: ImageSet) -> str:
+    named = [f"{one_line(name, 40)} = {index}" for index, name in enumerate(images.class_names[:NAMED])]
+    return f": {', '.join(named)}" if named else ""
 
 
 @torch.no_grad()

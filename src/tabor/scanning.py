@@ -145,9 +145,8 @@ def _journal(out: str | Path | None, like: str | Path | None, searched: Callable
     if out is None:
         return None
     journal = Journal(Path(out), searched(), None if like is None else Path(like))
-    if journal.finished:  # which is believed, so a person should know
-        told = "going on with the scan that was interrupted in %s, which has searched %d classes"
-        logging.getLogger("tabor").warning(told, one_line(out), len(journal.finished))
+    if journal.told:
+        logging.getLogger("tabor").warning("%s: %s", one_line(out), journal.told)
     return journal
 
 

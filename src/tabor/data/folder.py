@@ -81,7 +81,10 @@ def _split_folder(folder: Path, split: str) -> Path:
     present = _entries(folder, folders=True)
     if split not in present:  # also keeps a split such as "../.." inside the folder
         names = one_line(", ".join(present)) or "none"
-        raise DataError(f'{one_line(folder)} has no split "{one_line(split)}"; folders present: {names}')
+        raise DataError(
+            f'{one_line(folder)} has no split "{one_line(split)}"; folders present: {names}; '
+            f"expected {one_line(folder)}/{one_line(split)}/CLASS/"
+        )
     return folder / split
 
 

@@ -37,7 +37,9 @@ def summary(result: ScanResult) -> Text:
 def table(result: ScanResult, count: int) -> Table:
     """Returns a table of up to `count` classes, the most suspicious first."""
     title = Text("\nMost suspicious classes")
+    below = Text(_below(result, count))
     grid = Table(title=title, title_justify="left", box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    grid.caption, grid.caption_justify = below, "left"
     grid.add_column("class", justify="right", no_wrap=True)
     grid.add_column("name", overflow="fold")
     grid.add_column("status", min_width=10)
@@ -46,6 +48,14 @@ def table(result: ScanResult, count: int) -> Table:
     for finding in result.most_suspicious(count):
         grid.add_row(*_cells(finding), style=STYLES[Verdict.BACKDOORED] if finding.flagged else "")
     return grid
+
+
+def _below(result: ScanResult, count: int) -> str:
+    """What the numbers are held against, and how many classes are not shown."""
+    patch = "" if result.patch_threshold is None else f", or a patch index above {words.number(result.patch_threshold)}"
+    more = max(0, len(result.classes) - count)
+    left_out = f"; {more} more {'class' if more == 1 else 'classes'}" if more else ""
+    return f"Flagged is an anomaly index above {words.number(result.threshold)}{patch}{left_out}."
 
 
 def _cells(finding: ClassFinding) -> list[Text]:
