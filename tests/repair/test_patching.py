@@ -77,6 +77,20 @@ def test_the_same_seed_gives_the_same_weights(victim: Victim, found: Found) -> N
     assert any(not torch.equal(first[name], other[name]) for name in first)
 
 
+def test_probabilities_are_unlearned_as_their_logits_are(victim: Victim, found: Found) -> None:
+    softmax = nn.Sequential(victim.load(), nn.Softmax(1))
+    results = [dataclasses.replace(found(), model={**found().model, "sha256": None})] * 2
+    logits, probabilities = (
+        patch(model, result, victim.images, settings=SHORT, seed=1, device="cpu")
+        for model, result in zip((victim.load(), softmax), results, strict=True)
+    )
+    assert type(probabilities.model) is nn.Sequential
+    assert probabilities.clean_accuracy.after == pytest.approx(logits.clean_accuracy.after, abs=0.02)
+    one, other = logits.model.state_dict(), probabilities.model[0].state_dict()
+    apart = torch.cat([(one[name] - other[name]).abs().flatten() for name in one])
+    assert float(apart.mean()) < 1e-4  # AdamW moves a weight without a gradient to speak of either way
+
+
 def test_any_module_and_tensors_will_do(victim: Victim, found: Found) -> None:
     network = victim.load().network
     outcome = tabor.patch(network, found(), (victim.images.images, victim.images.labels), settings=SHORT, device="cpu")

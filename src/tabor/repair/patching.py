@@ -18,10 +18,11 @@ from tabor.data import ImageSet, as_image_set
 from tabor.errors import DataError, ModelError, TaborError, one_line
 from tabor.evidence import WORKS
 from tabor.models import LoadedModel
+from tabor.models.outputs import Logarithm, Output, told_by
 from tabor.repair.unlearning import UnlearningSettings, unlearn
 from tabor.repair.variation import also_plain
 from tabor.result import ScanResult
-from tabor.scanning import check_halves, check_labels
+from tabor.scanning import TELLING, check_halves, check_labels
 
 ANSWERS = 0.5
 """Attack success before, which at least one restored trigger must have: else the run and the model do not fit."""
@@ -115,7 +116,7 @@ def patch(
     the same halves as the scan's.
 
     Args:
-        model: takes images (N, C, H, W) in [0, 1] and returns logits; it is copied and left as it is.
+        model: takes images (N, C, H, W) in [0, 1] and returns logits, or probabilities; it is copied and left as it is.
         result: of a scan of this model, or of several.
         images: clean images with their true labels: an `ImageSet`, or (images, labels) tensors: float32 in [0, 1]
             (N, C, H, W) and int64 (N,).
@@ -150,7 +151,8 @@ def patch(
     stamped, seen = [replace(b, trigger=b.trigger.to(where)) for b in restored], used.to(where)
     plain = also_plain(patched, stamped, seen)
     success += _measured(before, held_out, [*plain, *planted])[1]
-    unlearn(patched, [*stamped, *plain], seen, settings, seed)
+    learner = Logarithm(patched) if _answers_with_probabilities(before, seen) else patched
+    unlearn(learner, [*stamped, *plain], seen, settings, seed)
     watched = [*restored, *plain, *planted]
     accuracy_after, success_after = _measured(Classifier(patched, where, images.shape), held_out, watched)
     effects = iter([Effect(b, Change(*s)) for b, *s in zip(watched, success, success_after, strict=True)])
@@ -166,6 +168,10 @@ def patch(
         seed=seed,
         seconds=time.monotonic() - began,
     )
+
+
+def _answers_with_probabilities(classifier: Classifier, images: ImageSet) -> bool:
+    return told_by(classifier.predict(images.images[:TELLING])) is Output.PROBABILITIES
 
 
 def restored_backdoors(result: ScanResult) -> list[Backdoor]:
