@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -349,6 +350,13 @@ def test_options_of_another_type(options: dict[str, Any], message: str) -> None:
     caught = refused(Constant(0.0, 1.0, 2.0, 3.0), **options)
     assert caught.type is SettingError
     caught.match(message)
+
+
+def test_numbers_of_numpy_will_do(few_steps: SolverSettings, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"seed": np.int64(3), "classes": np.arange(3), "solver": few_steps, "out": tmp_path}
+    tabor.scan(Constant(0.0, 0.0, 0.0, 9.0), (IMAGES, FOUR), **options, device="cpu")
+    stored = ScanResult.load(tmp_path)
+    assert (stored.seed, [finding.index for finding in stored.classes]) == (3, [0, 1, 2])
 
 
 class Altered(nn.Module):

@@ -91,7 +91,7 @@ def scan(
     """
     began = time.monotonic()
     images = as_image_set(images)
-    _check_asked(seed, out, like)
+    seed = _check_asked(seed, out, like)
     check_cost(precision, memory)
     limit = None if memory is None else int(memory * 2**30)
     _check_size(model, images)
@@ -218,11 +218,14 @@ def check_cost(precision: str, memory: float | None) -> None:
         raise SettingError(f"the memory is a positive number of GiB, got {memory}")
 
 
-def _check_asked(seed: int, out: str | Path | None, like: str | Path | None) -> None:
-    if not 0 <= _whole(seed, "a seed") < SEEDS:
+def _check_asked(seed: int, out: str | Path | None, like: str | Path | None) -> int:
+    """Returns the seed as Python's own number, which NumPy's are not."""
+    seed = _whole(seed, "a seed")
+    if not 0 <= seed < SEEDS:
         raise SettingError(f"a seed lies between 0 and {SEEDS - 1}, got {seed}")
     if like is not None and out is None:
         raise SettingError("what another scan found is taken over into a run's folder; give out as well")
+    return seed
 
 
 def _check_size(model: nn.Module, images: ImageSet) -> None:
