@@ -618,6 +618,16 @@ assert logging.getLogger().handlers == handlers
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+def test_demo_leaves_ones_own_report_alone(tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tabor.demo.fit", lambda *_: None)
+    own = tmp_path / "clean" / "report.html"
+    own.parent.mkdir()
+    own.write_text("mine")
+    assert main(["demo", "--out", str(tmp_path)]) == 2
+    assert "holds a report.html that no scan wrote" in capsys.readouterr().err
+    assert own.read_text() == "mine"
+
+
 @pytest.mark.slow
 def test_demo_is_right_about_both_models(tmp_path: Path, capsys: Capture) -> None:
     code = main(["demo", "--out", str(tmp_path), "--json"])

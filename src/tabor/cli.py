@@ -139,10 +139,9 @@ def demo(seed: options.Seed = 0, out: options.DemoRuns = None, json_only: option
     from tabor.progress import live
     from tabor.report import write_run
 
-    outcome = run_demo(seed, log, live)
+    outcome = run_demo(seed, log, live, out)
     for name, result in (("infected", outcome.infected), ("clean", outcome.clean)):
         if out is not None:
-            result.save(out / name)
             log(f"wrote {one_line(write_run(out / name, result, outcome.images))}")
         if not json_only:
             show(Text(f"\nThe {name} model", style="bold"))

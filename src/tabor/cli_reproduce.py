@@ -35,11 +35,13 @@ def reproduce(
     from tabor.access import choose_device
     from tabor.attacks.poison import make_trigger
     from tabor.experiments import EXPERIMENTS, SCALES, Workshop, write
+    from tabor.files import check_writable
     from tabor.position import Position
 
     for kind, given, known in (("experiment", name, EXPERIMENTS), ("scale", scale, SCALES)):
         if given not in known:
             raise SettingError(f"unknown {kind} {one_line(given)}; use {', '.join(known)}")
+    check_writable(out / f"{name}.json")  # and not after hours of work
     where = str(choose_device(device))
     chosen = SCALES[scale]
     if picture is not None:  # one that cannot be read is told of now, not after a model was trained

@@ -97,6 +97,16 @@ def test_unknown_names(name: str, scale: str, capsys: pytest.CaptureFixture[str]
     assert "unknown" in capsys.readouterr().err
 
 
+def test_where_nothing_can_be_written_is_told_before_the_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "out").touch()
+    work = tmp_path / "work"
+    assert main(["reproduce", "figure7", "--work", str(work), "--out", str(tmp_path / "out")]) == 2
+    assert "cannot write" in capsys.readouterr().err
+    assert not work.exists()
+
+
 def test_the_help_names_every_experiment(capsys: pytest.CaptureFixture[str]) -> None:
     main(["reproduce", "--help"])
     told = " ".join(capsys.readouterr().out.split())
