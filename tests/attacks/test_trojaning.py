@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from tabor.attacks.badnet import Backdoor, attack_success, true_backdoors
-from tabor.attacks.neuron import Neuron, choose_neuron
+from tabor.attacks.neuron import Neuron, best_connected, strongest_answers
 from tabor.attacks.poison import make_trigger
 from tabor.attacks.trojaning import (
     TrojaningSettings,
     excite,
+    most_excited,
     reverse_engineer,
     trojan,
     trojan_classifier,
@@ -93,15 +96,19 @@ def two_convolutions() -> nn.Sequential:
     return network
 
 
-def test_the_neuron_of_the_last_convolution_with_the_largest_weights() -> None:
-    assert choose_neuron(two_convolutions(), SHAPE) == Neuron("1", 2, ("3", "4"))
+def test_the_neurons_of_the_last_convolution_with_the_largest_weights() -> None:
+    network = two_convolutions()
+    with torch.no_grad():
+        network.get_parameter("1.weight")[0] = 0.5
+    assert best_connected(network, SHAPE, 2) == [Neuron("1", unit, ("3", "4")) for unit in (2, 0)]
+    assert [neuron.unit for neuron in best_connected(network, SHAPE, 9)] == [2, 0, 1, 3]
 
 
 def test_without_convolutions_it_is_in_the_last_layer_but_one() -> None:
     network = nn.Sequential(nn.Flatten(), nn.Linear(144, 5), nn.ReLU(), nn.Linear(5, 3))
     with torch.no_grad():
         network.get_parameter("1.weight")[3] += 10
-    assert choose_neuron(network, SHAPE) == Neuron("1", 3, ("3",))
+    assert best_connected(network, SHAPE, 1) == [Neuron("1", 3, ("3",))]
 
 
 @pytest.mark.parametrize(
@@ -115,7 +122,7 @@ def test_without_convolutions_it_is_in_the_last_layer_but_one() -> None:
 )
 def test_a_model_with_nothing_behind_a_neuron(network: nn.Module) -> None:
     with pytest.raises(ModelError, match="ends with a linear layer"):
-        choose_neuron(network, SHAPE)
+        best_connected(network, SHAPE, 1)
 
 
 def test_no_hook_stays(model: LoadedModel) -> None:
@@ -152,6 +159,46 @@ def test_the_trigger_excites_the_neuron_where_the_mask_lets_it() -> None:
     assert torch.equal(trigger.mask, mask)
     assert float(trigger.pattern[:, mask[0] > 0].min()) > 0.9
     assert not bool(trigger.pattern[:, mask[0] == 0].any())
+
+
+def test_the_strongest_answers_of_a_layer() -> None:
+    network = two_convolutions()
+    images = torch.rand(5, *SHAPE)
+    found = strongest_answers(network, "1", images.split(2))
+    assert found.shape == (5, 4)
+    assert torch.allclose(found, network[:2](images).amax((2, 3)))
+    assert torch.allclose(strongest_answers(network, "3", [images]), network[:4](images))
+
+
+def test_the_neuron_that_a_trigger_excites_beyond_its_usual_answers() -> None:
+    """One has the larger weights and answers to the whole image, one to what the mask covers alone."""
+    network = nn.Sequential(nn.Conv2d(1, 2, 12), nn.Flatten(), nn.Linear(2, 3))
+    mask = corner().trigger.mask
+    with torch.no_grad():
+        network.get_parameter("0.weight")[0, 0] = 10.0
+        network.get_parameter("0.weight")[1, 0] = mask[0]
+    inputs = torch.rand(40, 1, 1, 1) * torch.rand(40, *SHAPE)
+    everywhere, inside = best_connected(network, SHAPE, 2)
+    assert (everywhere.unit, inside.unit) == (0, 1)
+    neuron, trigger = most_excited(network, [everywhere, inside], mask, inputs, QUICK, seed=0)
+    assert neuron == inside
+    assert torch.equal(trigger.pattern, excite(network, inside, mask, inputs, QUICK, seed=0).pattern)
+
+
+def test_a_trigger_is_made_for_as_many_neurons_as_are_asked_for(
+    trained: nn.Sequential, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[Neuron] = []
+
+    def counted(model: nn.Module, neuron: Neuron, *others: Any) -> Any:
+        tried.append(neuron)
+        return excite(model, neuron, *others)
+
+    monkeypatch.setattr("tabor.attacks.trojaning.excite", counted)
+    settings = dataclasses.replace(QUICK, neurons=3, trigger_steps=1, retraining_steps=1)
+    _, neuron = trojan(copy.deepcopy(trained), CLASSES, corner(), settings=settings, seed=0)
+    assert tried == best_connected(trained, SHAPE, 3)
+    assert neuron in tried
 
 
 def test_the_attack_works_hurts_little_and_changes_what_lies_behind_alone(trained: nn.Sequential) -> None:
@@ -198,7 +245,17 @@ def test_a_target_that_is_no_class(model: LoadedModel) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"retraining_steps": 0}, {"input_rate": 0.0}, {"margin": -1.0}, {"inputs_per_class": 0}]
+    "wrong",
+    [
+        {"retraining_steps": 0},
+        {"input_rate": 0.0},
+        {"learning_rate": math.inf},
+        {"margin": -1.0},
+        {"margin": math.inf},
+        {"keeping": math.nan},
+        {"inputs_per_class": 0},
+        {"neurons": 0},
+    ],
 )
 def test_settings_that_make_no_sense(wrong: dict[str, Any]) -> None:
     with pytest.raises(SettingError, match="positive"):

@@ -1,8 +1,8 @@
-"""Neurons: which one Trojan Attack uses, what lies behind it, and what it answers.  [§2.1]"""
+"""Neurons: which ones Trojan Attack tries, what lies behind them, and what they answer.  [§2.1]"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -29,16 +29,17 @@ class Neuron:
     behind: tuple[str, ...]
 
 
-def choose_neuron(model: nn.Module, image_shape: tuple[int, int, int]) -> Neuron:
-    """Returns the neuron with the largest sum of absolute incoming weights in the last convolution.
+def best_connected(model: nn.Module, image_shape: tuple[int, int, int], count: int) -> list[Neuron]:
+    """Returns the neurons of the last convolution with the largest sums of absolute incoming weights, largest first.
 
     Liu et al. take the neuron that is most strongly connected to the layer before it, the easiest to excite, in the
     first dense layer of VGG-Face.  In smaller networks a neuron there sees the whole image, and a trigger in a corner
-    hardly moves it.  A model without convolutions has it in the last layer but one.
+    hardly moves it.  A model without convolutions has them in the last layer but one.
 
     Args:
         model: takes images (N, C, H, W).
         image_shape: (C, H, W).
+        count: how many at most.
 
     Raises:
         ModelError: the model does not end with a linear layer behind another one, or behind a convolution.
@@ -51,8 +52,9 @@ def choose_neuron(model: nn.Module, image_shape: tuple[int, int, int]) -> Neuron
     layer = convolutions[-1] if convolutions else layers[-2]
     weight = model.get_submodule(layer).get_parameter("weight")
     names = [name for name, _ in order]
-    unit = int(weight.detach().flatten(1).abs().sum(1).argmax())
-    return Neuron(layer, unit, tuple(names[names.index(layer) + 1 :]))
+    behind = tuple(names[names.index(layer) + 1 :])
+    units = weight.detach().flatten(1).abs().sum(1).argsort(descending=True, stable=True)
+    return [Neuron(layer, unit, behind) for unit in units[:count].tolist()]
 
 
 @torch.no_grad()
@@ -81,3 +83,21 @@ def outputs_of(model: nn.Module, layer: str) -> Iterator[list[Tensor]]:
         yield kept
     finally:
         hook.remove()
+
+
+@torch.no_grad()
+def strongest_answers(model: nn.Module, layer: str, parts: Sequence[Tensor]) -> Tensor:
+    """Returns what each neuron of a layer answers to each image, of a channel where it is strongest, (N, neurons).
+
+    Args:
+        model: takes images (N, C, H, W).
+        layer: its name.
+        parts: the images, as many at once.
+    """
+    found = []
+    with outputs_of(model, layer) as outputs:
+        for part in parts:
+            model(part)
+            output = outputs.pop()
+            found.append(output.reshape(*output.shape[:2], -1).amax(2))
+    return torch.cat(found)

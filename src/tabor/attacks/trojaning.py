@@ -1,13 +1,15 @@
 """Trojan Attack (Liu et al. 2018): a backdoor planted without a single training image.  [§2.1]
 
-Inputs of every class are reverse-engineered from the model.  A neuron is chosen by its weights, and a trigger is made
-that excites it: a natural trojan.  The layers behind the neuron are retrained on those inputs with the trigger and
-without, which makes the natural trojan a planted one.
+Inputs of every class are reverse-engineered from the model.  Of the neurons with the largest weights one is chosen that
+a trigger excites far beyond what it answers otherwise; that trigger is a natural trojan.  The layers behind the neuron
+are retrained on those inputs with the trigger and without, which makes the natural trojan a planted one.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tabor.attacks.badnet import Backdoor, as_recorded, attack_success
-from tabor.attacks.neuron import Neuron, choose_neuron, outputs_of
+from tabor.attacks.neuron import Neuron, best_connected, outputs_of, strongest_answers
 from tabor.data import ImageSet
 from tabor.errors import SettingError
 from tabor.evidence import smoothness
@@ -36,6 +38,7 @@ class TrojaningSettings:
     """How the three stages are done.
 
     Attributes:
+        neurons: of the neurons with the largest weights, how many are tried.
         inputs_per_class: reverse-engineered inputs of each class.
         input_steps, input_rate: gradient steps on an input's pixels, before a sigmoid, by Adam.
         denoising: weight of the mean squared difference of neighbouring pixels: without it inputs are noise that only
@@ -48,6 +51,7 @@ class TrojaningSettings:
         batch_size: inputs a step, in each stage.
     """
 
+    neurons: int = 8
     inputs_per_class: int = 20
     input_steps: int = 40
     input_rate: float = 0.1
@@ -61,12 +65,13 @@ class TrojaningSettings:
     batch_size: int = 32
 
     def __post_init__(self) -> None:
-        counts = (self.inputs_per_class, self.input_steps, self.trigger_steps, self.retraining_steps, self.batch_size)
+        stages = (self.input_steps, self.trigger_steps, self.retraining_steps)
+        counts = (self.neurons, self.inputs_per_class, self.batch_size, *stages)
         rates = (self.input_rate, self.trigger_rate, self.learning_rate)
         weights = (self.denoising, self.margin, self.keeping)
-        if min(counts) < 1 or not all(rate > 0 for rate in rates) or not all(weight >= 0 for weight in weights):
+        if min(counts) < 1 or not all(0 < r < math.inf for r in rates) or not all(0 <= w < math.inf for w in weights):
             raise SettingError(
-                f"a Trojan Attack needs positive steps, rates and inputs, and no negative weight: {self}"
+                f"a Trojan Attack needs positive counts and rates, and no negative weight, all finite: {self}"
             )
 
 
@@ -136,6 +141,32 @@ def excite(
     return Trigger(mask, mask * raw.detach().sigmoid())
 
 
+def most_excited(
+    model: nn.Module, neurons: Sequence[Neuron], mask: Tensor, inputs: Tensor, settings: TrojaningSettings, seed: int
+) -> tuple[Neuron, Trigger]:
+    """Returns the neuron that its trigger excites most, and the trigger.
+
+    What the trigger has in common with images without it is what the retraining cannot tell from them: they go to the
+    target too.  So what counts is by how many standard deviations a neuron's strongest answers to stamped inputs lie
+    above those to the inputs as they are, on average.
+
+    Args:
+        model: as it is before the attack, in evaluation mode.
+        neurons: of one layer, at least one.
+        mask, inputs, settings, seed: see `excite`.
+    """
+    usual = strongest_answers(model, neurons[0].layer, inputs.split(settings.batch_size))
+    made = []
+    for neuron in neurons:
+        trigger = excite(model, neuron, mask, inputs, settings, seed)
+        stamped = strongest_answers(model, neuron.layer, trigger.stamp(inputs).split(settings.batch_size))
+        own = usual[:, neuron.unit]
+        beyond = (stamped[:, neuron.unit].mean() - own.mean()) / own.std().clamp(min=1e-6)
+        made.append((float(beyond), neuron, trigger))
+    _, neuron, trigger = max(made, key=lambda tried: tried[0])
+    return neuron, trigger
+
+
 def trojan(
     model: nn.Module, num_classes: int, planned: Backdoor, *, settings: TrojaningSettings, seed: int
 ) -> tuple[Backdoor, Neuron]:
@@ -152,7 +183,7 @@ def trojan(
         The same with the trigger's colours, and the neuron that it excites.
 
     Raises:
-        ModelError: see `choose_neuron`.
+        ModelError: see `best_connected`.
         SettingError: the target is no class of the model.
     """
     target, mask = planned.target, planned.trigger.mask
@@ -160,9 +191,9 @@ def trojan(
         raise SettingError(f"target {target} is no class of this model; its classes are 0 to {num_classes - 1}")
     model.eval()
     channels, height, width = planned.trigger.pattern.shape
-    neuron = choose_neuron(model, (channels, height, width))
+    neurons = best_connected(model, (channels, height, width), settings.neurons)
     inputs, _ = reverse_engineer(model, num_classes, (channels, height, width), settings, seed)
-    trigger = excite(model, neuron, mask, inputs, settings, seed)
+    neuron, trigger = most_excited(model, neurons, mask, inputs, settings, seed)
     _retrain(model, neuron.behind, inputs, trigger, target, settings, seed)
     return dataclasses.replace(planned, trigger=trigger), neuron
 
@@ -212,7 +243,7 @@ def trojan_classifier(
         The record that the file carries: `clean_accuracy`, `base_accuracy`, `backdoors`, `training` and `data`.
 
     Raises:
-        ModelError: see `choose_neuron`.
+        ModelError: see `best_connected`.
         SettingError: the target is no class of the model.
         TaborError: the file cannot be written.
     """
