@@ -58,7 +58,7 @@ class TrojaningSettings:
     denoising: float = 3.0
     trigger_steps: int = 100
     trigger_rate: float = 0.1
-    margin: float = 30.0
+    margin: float = 20.0
     keeping: float = 2.0
     retraining_steps: int = 320
     learning_rate: float = 1e-3

@@ -157,7 +157,9 @@ _FACES = Setting(
     deep="tabor:gtsrb6",
     training=TrainSettings(epochs=30, batch_size=64, learning_rate=1e-3, mirror=True),
     infection=dataclasses.replace(RETRAINING, epochs=1, batch_size=64),
-    trojaning=TrojaningSettings(inputs_per_class=5),  # about as many in all as for the 43 classes of GTSRB
+    # About as many inputs in all as for the 43 classes of GTSRB; and real faces speak for their class less loudly than
+    # real signs.
+    trojaning=TrojaningSettings(inputs_per_class=5, margin=10.0),
     size=16,
     sizes={},
     target=0,
