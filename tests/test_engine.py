@@ -209,6 +209,18 @@ def test_the_memory_of_an_image_is_counted_where_a_fixed_number_of_them_is_fille
     assert counted == once or batch in (3, 5)
 
 
+def test_the_memory_of_an_image_is_counted_where_a_weight_is_sparse() -> None:
+    class Sparse(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("weight", torch.eye(192).to_sparse())
+
+        def forward(self, images: Tensor) -> Tensor:
+            return torch.sparse.mm(self.get_buffer("weight"), images.flatten(1).T).T.square()
+
+    assert bytes_per_image(Sparse(), IMAGES[:1]) == 192 * 4
+
+
 def test_a_network_that_keeps_nothing_is_asked_about_few_images() -> None:
     network, sizes = nn.Sequential(nn.Flatten(), nn.Linear(192, 4)), list[int]()
     network.requires_grad_(False)[0].register_forward_hook(lambda _module, inputs, _: sizes.append(len(inputs[0])))

@@ -164,11 +164,11 @@ def bytes_per_image(network: nn.Module, images: Tensor) -> int:
 def _kept(network: nn.Module, images: Tensor) -> int:
     """The bytes of all tensors kept for the way back but the weights, which are there anyway."""
     kept: dict[int, int] = {}
-    weights = {tensor.untyped_storage().data_ptr() for tensor in (*network.parameters(), *network.buffers())}
+    weights = {_memory(tensor)[0] for tensor in (*network.parameters(), *network.buffers())}
 
     def note(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        kept[storage.data_ptr()] = storage.nbytes()
+        place, size = _memory(tensor)
+        kept[place] = size
         return tensor
 
     with saved_tensors_hooks(note, lambda tensor: tensor), torch.enable_grad():
@@ -177,6 +177,15 @@ def _kept(network: nn.Module, images: Tensor) -> int:
         )  # held until the count is done, with all that it keeps
         del answer
     return sum(size for place, size in kept.items() if place not in weights)
+
+
+def _memory(tensor: Tensor) -> tuple[int, int]:
+    """Where a tensor's memory lies and its bytes; those of a sparse one, which has several, count for nothing."""
+    try:
+        storage = tensor.untyped_storage()
+        return storage.data_ptr(), storage.nbytes()
+    except (NotImplementedError, RuntimeError):
+        return id(tensor), 0
 
 
 def left_to_the_container(group: Path = CONTAINER) -> int:
