@@ -86,6 +86,14 @@ def test_the_global_generator_and_the_images_are_left_alone() -> None:
     assert torch.equal(train.labels, labels)
 
 
+def test_the_generators_of_other_devices_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds: list[int] = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeds.append)
+    train = toy_set()
+    fit(fresh(), train.images, train.labels, TrainSettings(epochs=1), 0)
+    assert seeds == []
+
+
 def test_the_global_generator_is_left_alone_when_training_fails() -> None:
     train, before = toy_set(), torch.get_rng_state()
 
@@ -156,7 +164,13 @@ def test_accuracy_puts_the_training_flag_back_when_the_model_fails() -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"epochs": 0}, {"epochs": -1}, {"batch_size": 0}, {"learning_rate": 0.0}, {"learning_rate": -1.0}],
+    [
+        {"epochs": 0},
+        {"epochs": -1},
+        {"batch_size": 0},
+        {"learning_rate": 0.0},
+        {"learning_rate": -1.0},
+    ],
     ids=str,
 )
 def test_refused_settings(changes: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from tabor.access import choose_device
 from tabor.data import ImageSet
+from tabor.draws import seeded
 from tabor.engine import best_dtype
 from tabor.errors import DataError, SettingError
 from tabor.models.build import Architecture, initialise
@@ -83,9 +84,7 @@ def fit(
         model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
     )
     cycle = torch.optim.lr_scheduler.OneCycleLR(optimiser, settings.learning_rate, total_steps=settings.epochs * steps)
-    # Dropout draws from the global generator; fork_rng gives the caller's state back.
-    with torch.random.fork_rng(devices=[images.device] if images.device.type == "cuda" else []):
-        torch.manual_seed(seed)
+    with seeded(seed, images.device):  # dropout draws from the global generator
         for epoch in range(1, settings.epochs + 1):
             model.train()
             order = torch.randperm(len(images), generator=generator)
