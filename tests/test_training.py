@@ -170,12 +170,19 @@ def test_accuracy_puts_the_training_flag_back_when_the_model_fails() -> None:
         {"batch_size": 0},
         {"learning_rate": 0.0},
         {"learning_rate": -1.0},
+        {"learning_rate": math.inf},
     ],
     ids=str,
 )
 def test_refused_settings(changes: dict[str, Any]) -> None:
     with pytest.raises(SettingError, match="positive epochs, batch size and learning rate"):
         TrainSettings(**changes)
+
+
+@pytest.mark.parametrize("weight_decay", [-1.0, math.nan, math.inf])
+def test_refused_weight_decay(weight_decay: float) -> None:
+    with pytest.raises(SettingError, match="a finite weight decay that is not negative"):
+        TrainSettings(weight_decay=weight_decay)
 
 
 @pytest.mark.parametrize("zoom", [0.0, -0.5, 1.01])

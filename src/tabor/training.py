@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -48,8 +49,10 @@ class TrainSettings:
     zoom: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch_size < 1 or not self.learning_rate > 0:
+        if self.epochs < 1 or self.batch_size < 1 or not 0 < self.learning_rate < math.inf:
             raise SettingError(f"training needs positive epochs, batch size and learning rate, got {self}")
+        if not 0 <= self.weight_decay < math.inf:
+            raise SettingError(f"training needs a finite weight decay that is not negative, got {self}")
         if not 0 < self.zoom <= 1:
             raise SettingError(f"training zooms into a share of an image in (0, 1], got {self.zoom}")
 
