@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import collections
 import importlib
 import re
 import subprocess
@@ -112,6 +113,14 @@ def test_no_code_from_text(path: Path) -> None:
         node.func.id for node in ast.walk(parse(path)) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
     }
     assert called.isdisjoint({"eval", "exec", "compile", "__import__"})
+
+
+def test_every_constant_is_used() -> None:
+    texts = [path.read_text(encoding="utf-8") for path in FILES]
+    named = {name for text in texts for name in re.findall(r"^([A-Z][A-Z0-9_]+)(?:: [^=\n]+)? = ", text, re.MULTILINE)}
+    words = collections.Counter(word for text in texts for word in re.findall(r"\w+", text))
+    assert len(named) > 100
+    assert {name for name in named if words[name] < 2} == set()
 
 
 def test_no_assert_on_input() -> None:
