@@ -136,6 +136,25 @@ def test_mirroring_and_zooming_change_the_training(change: dict[str, Any]) -> No
     assert any(not torch.equal(plain[key], other[key]) for key in plain)
 
 
+def test_weights_decay() -> None:
+    """Black images say nothing of the first layer's weights, so that nothing else moves them."""
+    black, labels = torch.zeros(8, 1, 4, 4), torch.arange(8) % 3
+
+    def shrunk(weight_decay: float) -> Tensor:
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
+        before = model[1].weight.detach().clone()
+        settings = TrainSettings(epochs=2, batch_size=4, learning_rate=0.1, weight_decay=weight_decay)
+        fit(model, black, labels, settings, 0)
+        shares: Tensor = model[1].weight.detach() / before
+        torch.testing.assert_close(shares, shares[0, 0].expand_as(shares))
+        return shares[0, 0]
+
+    none, some, more = (float(shrunk(weight_decay)) for weight_decay in (0.0, 0.1, 0.5))
+    assert none == 1.0
+    assert 0 < more < some < 1
+
+
 def test_a_batch_larger_than_the_set() -> None:
     train, model = toy_set(6), fresh()
     before = {key: value.clone() for key, value in model.state_dict().items()}
