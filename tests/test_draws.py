@@ -29,7 +29,9 @@ def test_draws_depend_on_the_seed_and_leave_no_trace(fails: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("device", "expected"), [("cpu", [7, 8, 9]), ("cuda:1", [7, 3, 9]), ("mps", [7, 8, 3])], ids=lambda value: str(value)
+    ("device", "expected"),
+    [("cpu", [7, 8, 9]), ("cuda:1", [7, 3, 9]), ("mps", [7, 8, 3])],
+    ids=str,
 )
 def test_of_other_devices_that_one_alone_is_seeded(
     device: str, expected: list[int], monkeypatch: pytest.MonkeyPatch

@@ -142,11 +142,11 @@ def test_weights_decay() -> None:
 
     def shrunk(weight_decay: float) -> Tensor:
         torch.manual_seed(0)
-        model = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
-        before = model[1].weight.detach().clone()
+        layer = nn.Linear(16, 3)
+        before = layer.weight.detach().clone()
         settings = TrainSettings(epochs=2, batch_size=4, learning_rate=0.1, weight_decay=weight_decay)
-        fit(model, black, labels, settings, 0)
-        shares: Tensor = model[1].weight.detach() / before
+        fit(nn.Sequential(nn.Flatten(), layer), black, labels, settings, 0)
+        shares = layer.weight.detach() / before
         torch.testing.assert_close(shares, shares[0, 0].expand_as(shares))
         return shares[0, 0]
 

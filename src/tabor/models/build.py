@@ -184,6 +184,6 @@ def _close_to(name: str, known: list[str]) -> str:
 
 
 def initialise(architecture: Architecture, seed: int) -> nn.Module:
-    """Returns what `build` does, with random weights drawn from the seed; the global generators are left as they were."""
+    """Returns what `build` does, with random weights drawn from the seed; the global generators stay as they were."""
     with seeded(seed, torch.device("cpu")):
         return build(architecture)
