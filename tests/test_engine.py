@@ -26,6 +26,7 @@ from tabor.engine import (
     room,
 )
 from tabor.methods.tabor import Tabor
+from tabor.models.exported_graph.network import Chunked
 from tabor.solver import SolverSettings, solve
 
 from .closed_form import CPU, classifier, dark_images, doorway
@@ -198,6 +199,33 @@ class Squares(nn.Module):
 
 def test_the_memory_of_an_image_more_is_counted() -> None:
     assert bytes_per_image(Squares(), IMAGES[:1]) == 3 * 8 * 8 * 4
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 4, 5, 8, 16])
+def test_the_memory_of_an_image_is_counted_where_a_fixed_number_of_them_is_filled_up(batch: int) -> None:
+    counted = bytes_per_image(Chunked(Squares(), batch), IMAGES[:1])
+    once = 3 * 8 * 8 * 4
+    assert once <= counted < 2 * once
+    assert counted == once or batch in (3, 5)
+
+
+def test_the_memory_of_an_image_is_counted_where_a_weight_is_sparse() -> None:
+    class Sparse(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("weight", torch.eye(192).to_sparse())
+
+        def forward(self, images: Tensor) -> Tensor:
+            return torch.sparse.mm(self.get_buffer("weight"), images.flatten(1).T).T.square()
+
+    assert bytes_per_image(Sparse(), IMAGES[:1]) == 192 * 4
+
+
+def test_a_network_that_keeps_nothing_is_asked_about_few_images() -> None:
+    network, sizes = nn.Sequential(nn.Flatten(), nn.Linear(192, 4)), list[int]()
+    network.requires_grad_(False)[0].register_forward_hook(lambda _module, inputs, _: sizes.append(len(inputs[0])))
+    assert bytes_per_image(network, IMAGES[:1]) == 1
+    assert sizes == [2, 4]
 
 
 @pytest.mark.parametrize("at_once", [1, 4, 6, 100])

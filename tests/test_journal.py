@@ -593,3 +593,21 @@ def test_a_module_with_state_that_is_no_tensor_has_a_run(quick: SolverSettings, 
     images = torch.rand(12, 3, 4, 4, generator=torch.Generator().manual_seed(0)), torch.arange(12) % 3
     result = tabor.scan(model, images, solver=quick, out=tmp_path, device="cpu")
     assert ScanResult.load(tmp_path).verdict is result.verdict
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        pytest.param(torch.eye(3).to_sparse(), id="sparse"),
+        pytest.param(torch.ones(2, dtype=torch.complex64).conj(), id="conjugate"),
+        pytest.param(torch.ones(2, dtype=torch.complex64).conj().imag, id="negative"),
+    ],
+)
+def test_a_module_with_tensors_that_are_not_plain_has_a_run(
+    state: torch.Tensor, quick: SolverSettings, tmp_path: Path
+) -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(48, 3))
+    model.register_buffer("state", state)
+    images = torch.rand(12, 3, 4, 4, generator=torch.Generator().manual_seed(0)), torch.arange(12) % 3
+    result = tabor.scan(model, images, solver=quick, out=tmp_path, device="cpu")
+    assert ScanResult.load(tmp_path).verdict is result.verdict

@@ -83,10 +83,11 @@ def test_hiding_the_object_costs() -> None:
     assert lenient.costs([corner]).tolist() == pytest.approx([sixteenth + 3 * CLEAR])
 
 
-def test_the_survey_is_what_stamping_one_by_one_gives() -> None:
-    here = ground()
+@pytest.mark.parametrize("surveyed", [3, 8])
+def test_the_survey_is_what_stamping_one_by_one_gives(surveyed: int) -> None:
+    here = ground(replace(SETTINGS, surveyed=surveyed))
     found = survey(here)
-    images, labels = here.images[: SETTINGS.surveyed], here.labels[: SETTINGS.surveyed]
+    images, labels = here.images[:surveyed], here.labels[:surveyed]
     for k in (0, len(found.windows) // 2, len(found.windows) - 1):
         window = found.windows[k]
         for target in range(3):
@@ -516,9 +517,9 @@ def test_first_windows_are_the_best_and_all_corners_that_do_not_hide_the_object(
     assert len(first) > 5
 
 
-@pytest.mark.parametrize(("worth", "grid"), [(2.9, 3), (3.1, 8)])
+@pytest.mark.parametrize(("worth", "grid", "fine_spreads"), [(2.9, 3, (0.1,)), (3.1, 8, (0.3, 0.05))])
 def test_many_colours_are_taken_where_they_are_worth_more(
-    monkeypatch: pytest.MonkeyPatch, worth: float, grid: int
+    monkeypatch: pytest.MonkeyPatch, worth: float, grid: int, fine_spreads: tuple[float, ...]
 ) -> None:
     looked_at: dict[int, list[Window]] = {}
 
@@ -526,14 +527,14 @@ def test_many_colours_are_taken_where_they_are_worth_more(
         colours = search._begin[0]
         many = colours.shape[-1] == SETTINGS.fine_grid
         looked_at[colours.shape[-1]] = list(windows)
-        assert spreads == (SETTINGS.fine_spreads if many else SETTINGS.spreads)
+        assert spreads == (fine_spreads if many else SETTINGS.spreads)
         patch = Patch(WINDOW, colours.sigmoid(), worth if many else 1.0)
         search._known = {WINDOW: patch}
         return patch
 
     monkeypatch.setattr(PatchSearch, "best", best)
     first = [ELSEWHERE, Window(0, 0, 2, 2), Window(3, 3, 6, 6), Window(8, 0, 12, 4), WINDOW]
-    search, patch = _strongest(ground(), 2, first, 0)
+    search, patch = _strongest(ground(replace(SETTINGS, fine_spreads=fine_spreads)), 2, first, 0)
     assert patch.colours.shape == (1, grid, grid)
     assert search._known == {WINDOW: patch}
     assert looked_at == {3: first, 8: [WINDOW, Window(0, 0, 2, 2), Window(8, 0, 12, 4)]}  # what led, and other corners

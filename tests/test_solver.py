@@ -305,6 +305,7 @@ def test_a_smaller_trigger_is_found_where_size_costs_more() -> None:
         pytest.param(lambda: SolverSettings(betas=(1.0, 0.9)), id="first beta of 1"),
         pytest.param(lambda: SolverSettings(betas=(0.5, 1.0)), id="second beta of 1"),
         pytest.param(lambda: SolverSettings(betas=(-0.5, 0.9)), id="negative beta"),
+        pytest.param(lambda: SolverSettings(betas=(0.5,)), id="one beta"),  # type: ignore[arg-type]
     ],
 )
 def test_refuses_settings_that_cannot_work(make: Callable[[], SolverSettings]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import collections
 import importlib
 import re
 import subprocess
@@ -114,6 +115,14 @@ def test_no_code_from_text(path: Path) -> None:
     assert called.isdisjoint({"eval", "exec", "compile", "__import__"})
 
 
+def test_every_constant_is_used() -> None:
+    texts = [path.read_text(encoding="utf-8") for path in FILES]
+    named = {name for text in texts for name in re.findall(r"^([A-Z][A-Z0-9_]+)(?:: [^=\n]+)? = ", text, re.MULTILINE)}
+    words = collections.Counter(word for text in texts for word in re.findall(r"\w+", text))
+    assert len(named) > 100
+    assert {name for name in named if words[name] < 2} == set()
+
+
 def test_no_assert_on_input() -> None:
     asserts = []
     for path in FILES:
@@ -132,10 +141,10 @@ def test_the_command_line_alone_prints_and_reads_arguments(path: Path) -> None:
 
 @each_file
 def test_no_global_seeding(path: Path) -> None:
-    """`torch.manual_seed` stands only inside `fork_rng`, which gives the caller's state back."""
+    """The global generators are touched only in `draws.seeded`, which gives the caller's state back."""
     text = path.read_text(encoding="utf-8")
-    assert not re.findall(r"\brandom\.seed\(|np\.random\.\w+\(|cuda\.manual_seed", text)
-    assert text.count("torch.manual_seed(") == text.count("torch.random.fork_rng(")
+    assert not re.findall(r"\brandom\.seed\(|np\.random\.\w+\(|(?:cuda|torch)\.manual_seed\(|fork_rng", text)
+    assert "default_generator" not in text or path.name == "draws.py"
 
 
 def test_every_public_name_can_be_had() -> None:

@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 from tabor.access import Classifier
+from tabor.ground import Ground
 from tabor.patches import Patch, RestoreSettings
-from tabor.restore import PatchSearch
+from tabor.restore import PatchSearch, survey
 from tabor.suspects import Suspect, caster, is_common, restore_suspects
 from tabor.windows import Window
 
@@ -43,6 +44,22 @@ def test_the_best_window_and_the_smallest_score_make_suspects(monkeypatch: pytes
     few = replace(SETTINGS, by_worth=1, by_score=1)
     found = looked_at(monkeypatch, dict.fromkeys(range(3), NATURAL), settings=few, scores={0: 5.0, 1: -5.0})
     assert list(found) == [2, 1]
+
+
+@pytest.mark.parametrize("apart", [0.1, 0.3, 0.6])
+def test_the_first_windows_of_a_suspect_lie_apart(apart: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[list[Window]] = []
+
+    def look(_: Ground, target: int, first: list[Window], *__: object) -> Suspect:
+        begun.append(first)
+        return NATURAL
+
+    monkeypatch.setattr("tabor.suspects._look_closely", look)
+    classifier, halves = Classifier(Planted(), CPU, (1, 12, 12)), images().halves(0)
+    restore_suspects(classifier, halves, [2], {}, replace(SETTINGS, apart=apart), 0, lambda _: None)
+    found = survey(Ground(classifier, halves[0], SETTINGS))
+    assert begun == [found.first(2, SETTINGS.first, apart)]
+    assert len({len(found.first(2, SETTINGS.first, other)) for other in (0.1, 0.3, 0.6)}) == 3
 
 
 def test_of_several_the_one_that_stands_out_most_casts_an_effect() -> None:

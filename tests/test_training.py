@@ -86,6 +86,14 @@ def test_the_global_generator_and_the_images_are_left_alone() -> None:
     assert torch.equal(train.labels, labels)
 
 
+def test_the_generators_of_other_devices_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds: list[int] = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeds.append)
+    train = toy_set()
+    fit(fresh(), train.images, train.labels, TrainSettings(epochs=1), 0)
+    assert seeds == []
+
+
 def test_the_global_generator_is_left_alone_when_training_fails() -> None:
     train, before = toy_set(), torch.get_rng_state()
 
@@ -128,6 +136,25 @@ def test_mirroring_and_zooming_change_the_training(change: dict[str, Any]) -> No
     assert any(not torch.equal(plain[key], other[key]) for key in plain)
 
 
+def test_weights_decay() -> None:
+    """Black images say nothing of the first layer's weights, so that nothing else moves them."""
+    black, labels = torch.zeros(8, 1, 4, 4), torch.arange(8) % 3
+
+    def shrunk(weight_decay: float) -> Tensor:
+        torch.manual_seed(0)
+        layer = nn.Linear(16, 3)
+        before = layer.weight.detach().clone()
+        settings = TrainSettings(epochs=2, batch_size=4, learning_rate=0.1, weight_decay=weight_decay)
+        fit(nn.Sequential(nn.Flatten(), layer), black, labels, settings, 0)
+        shares = layer.weight.detach() / before
+        torch.testing.assert_close(shares, shares[0, 0].expand_as(shares))
+        return shares[0, 0]
+
+    none, some, more = (float(shrunk(weight_decay)) for weight_decay in (0.0, 0.1, 0.5))
+    assert none == 1.0
+    assert 0 < more < some < 1
+
+
 def test_a_batch_larger_than_the_set() -> None:
     train, model = toy_set(6), fresh()
     before = {key: value.clone() for key, value in model.state_dict().items()}
@@ -156,12 +183,25 @@ def test_accuracy_puts_the_training_flag_back_when_the_model_fails() -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"epochs": 0}, {"epochs": -1}, {"batch_size": 0}, {"learning_rate": 0.0}, {"learning_rate": -1.0}],
+    [
+        {"epochs": 0},
+        {"epochs": -1},
+        {"batch_size": 0},
+        {"learning_rate": 0.0},
+        {"learning_rate": -1.0},
+        {"learning_rate": math.inf},
+    ],
     ids=str,
 )
 def test_refused_settings(changes: dict[str, Any]) -> None:
     with pytest.raises(SettingError, match="positive epochs, batch size and learning rate"):
         TrainSettings(**changes)
+
+
+@pytest.mark.parametrize("weight_decay", [-1.0, math.nan, math.inf])
+def test_refused_weight_decay(weight_decay: float) -> None:
+    with pytest.raises(SettingError, match="a finite weight decay that is not negative"):
+        TrainSettings(weight_decay=weight_decay)
 
 
 @pytest.mark.parametrize("zoom", [0.0, -0.5, 1.01])

@@ -37,6 +37,9 @@ CONTAINER = Path("/sys/fs/cgroup")
 WORKSPACE = 2.0
 """Memory of a step as a multiple of what it keeps for the way back: gradients, and the operations' own buffers."""
 
+MOST_COUNTED = 1024
+"""Images up to which it is tried whether more of them keep more memory."""
+
 
 def best_dtype(device: torch.device) -> torch.dtype:
     """Returns bfloat16 where the device multiplies it faster than float32, else float32."""
@@ -143,21 +146,29 @@ def _fold(network: nn.Module, convolution: str, normalisation: str) -> None:
 def bytes_per_image(network: nn.Module, images: Tensor) -> int:
     """Returns how much memory a pass through the network keeps for the way back, for each image more.
 
+    A network that takes a fixed number of images, and fills up what it is given, keeps as much for fewer.  So twice as
+    many are counted until they keep more; where the fixed number is no power of two, that is up to twice too much.
+
     Args:
         network: its weights frozen.
         images: shape (1, C, H, W).
     """
-    two, four = (_kept(network, images.repeat(n, 1, 1, 1)) for n in (2, 4))
-    return max(1, (four - two) // 2)
+    count = 2
+    fewer, more = (_kept(network, images.repeat(n, 1, 1, 1)) for n in (count, 2 * count))
+    while 0 < more <= fewer and count < MOST_COUNTED:
+        count *= 2
+        fewer, more = more, _kept(network, images.repeat(2 * count, 1, 1, 1))
+    return max(1, (more - fewer) // count)
 
 
 def _kept(network: nn.Module, images: Tensor) -> int:
-    """The bytes of all tensors kept for the way back; the weights among them do not grow with the images."""
+    """The bytes of all tensors kept for the way back but the weights, which are there anyway."""
     kept: dict[int, int] = {}
+    weights = {_memory(tensor)[0] for tensor in (*network.parameters(), *network.buffers())}
 
     def note(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        kept[storage.data_ptr()] = storage.nbytes()
+        place, size = _memory(tensor)
+        kept[place] = size
         return tensor
 
     with saved_tensors_hooks(note, lambda tensor: tensor), torch.enable_grad():
@@ -165,7 +176,16 @@ def _kept(network: nn.Module, images: Tensor) -> int:
             images.clone().requires_grad_().clone()
         )  # held until the count is done, with all that it keeps
         del answer
-    return sum(kept.values())
+    return sum(size for place, size in kept.items() if place not in weights)
+
+
+def _memory(tensor: Tensor) -> tuple[int, int]:
+    """Where a tensor's memory lies and its bytes; those of a sparse one, which has several, count for nothing."""
+    try:
+        storage = tensor.untyped_storage()
+        return storage.data_ptr(), storage.nbytes()
+    except (NotImplementedError, RuntimeError):
+        return id(tensor), 0
 
 
 def left_to_the_container(group: Path = CONTAINER) -> int:

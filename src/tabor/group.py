@@ -62,8 +62,10 @@ class SolverSettings:
             raise SettingError(f"the solver needs positive step, batch, round and group sizes, got {self}")
         if not 0 < self.initial_mask < 1 or not 0 < self.success <= 1:
             raise SettingError(f"the solver needs an initial mask in (0, 1) and a success in (0, 1], got {self}")
-        if not 0 < self.learning_rate < math.inf or not all(0 <= beta < 1 for beta in self.betas):
-            raise SettingError(f"the solver needs a positive learning rate and betas in [0, 1), got {self}")
+        if not 0 < self.learning_rate < math.inf:
+            raise SettingError(f"the solver needs a positive learning rate, got {self}")
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise SettingError(f"the solver needs two betas in [0, 1), got {self}")
 
 
 @dataclass(frozen=True)

@@ -74,10 +74,12 @@ def fingerprint(
 
 
 def _digest(values: Iterable[object]) -> str:
-    """Of the tensors among them: a module may have state of another kind, which shows in its answers."""
+    """Of the dense tensors among them: a module may have state of another kind, which shows in its answers."""
     digest = hashlib.sha256()
-    for tensor in (value for value in values if isinstance(value, Tensor)):
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    for value in values:
+        if isinstance(value, Tensor) and value.layout == torch.strided:
+            plain = value.detach().cpu().resolve_conj().resolve_neg().contiguous()  # which may be views that compute
+            digest.update(plain.view(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from tabor.access import choose_device
 from tabor.data import ImageSet
+from tabor.draws import seeded
 from tabor.engine import best_dtype
 from tabor.errors import DataError, SettingError
 from tabor.models.build import Architecture, initialise
@@ -47,8 +49,10 @@ class TrainSettings:
     zoom: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch_size < 1 or not self.learning_rate > 0:
+        if self.epochs < 1 or self.batch_size < 1 or not 0 < self.learning_rate < math.inf:
             raise SettingError(f"training needs positive epochs, batch size and learning rate, got {self}")
+        if not 0 <= self.weight_decay < math.inf:
+            raise SettingError(f"training needs a finite weight decay that is not negative, got {self}")
         if not 0 < self.zoom <= 1:
             raise SettingError(f"training zooms into a share of an image in (0, 1], got {self.zoom}")
 
@@ -83,9 +87,7 @@ def fit(
         model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
     )
     cycle = torch.optim.lr_scheduler.OneCycleLR(optimiser, settings.learning_rate, total_steps=settings.epochs * steps)
-    # Dropout draws from the global generator; fork_rng gives the caller's state back.
-    with torch.random.fork_rng(devices=[images.device] if images.device.type == "cuda" else []):
-        torch.manual_seed(seed)
+    with seeded(seed, images.device):  # dropout draws from the global generator
         for epoch in range(1, settings.epochs + 1):
             model.train()
             order = torch.randperm(len(images), generator=generator)

@@ -216,6 +216,16 @@ def test_with_another_thread_there_is_no_fork() -> None:
         other.join()
 
 
+def test_a_worker_of_a_pool_reads_models_too(path: Path) -> None:
+    def work() -> None:
+        load_model(path, arch=TINY.name, channels=1, size=TINY.size)
+
+    worker = multiprocessing.get_context("fork").Process(target=work, daemon=True)
+    worker.start()
+    worker.join()
+    assert worker.exitcode == 0
+
+
 def test_a_good_answer(path: Path, child: Child) -> None:
     child("""cat > order; echo '{"error": null}'""")
     folder = Path.cwd()

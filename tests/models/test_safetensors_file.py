@@ -34,6 +34,15 @@ def test_tensors_may_be_strided_views_that_need_gradients(tiny: Architecture, tm
     assert torch.equal(read_weights(path)["weight"], torch.tensor([[0.0, 3.0], [1.0, 4.0], [2.0, 5.0]]))
 
 
+def test_weights_that_layers_share_are_written_for_each(tiny: Architecture, tmp_path: Path) -> None:
+    path, weight = tmp_path / "model.safetensors", torch.rand(4, 3, 2, 2)
+    weights = {"one": weight, "another": weight, "a part": weight[1:], "turned": weight.permute(0, 2, 3, 1)}
+    write_model(path, weights, tiny, {})
+    read = read_weights(path)
+    assert read.keys() == weights.keys()
+    assert all(torch.equal(read[name], weights[name]) for name in weights)
+
+
 def test_a_file_of_ours_is_replaced(written: Path, tiny: Architecture) -> None:
     write_model(written, {"weight": torch.ones(1)}, tiny, {})
     assert list(read_weights(written)) == ["weight"]

@@ -15,6 +15,7 @@ from PIL import Image
 
 from tabor.data.images import ImageSet
 from tabor.errors import TaborError
+from tabor.report import write_run
 from tabor.report.html import render, write_report
 from tabor.report.words import NOTHING
 from tabor.result import ScanResult, Verdict
@@ -123,6 +124,17 @@ def _pictured(page: str) -> list[str]:
 def test_pictures_of_the_flagged_or_of_the_three_most_suspicious(scan_result: ScanResult, source: str) -> None:
     assert _pictured(source) == ["2"]
     assert _pictured(render(_without_target(scan_result, Verdict.CLEAN), None)) == ["2", "3", "0"]
+
+
+@pytest.mark.parametrize("flagged", [True, False])
+def test_a_run_has_pictures_of_the_classes_on_its_page(
+    flagged: bool, scan_result: ScanResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tabor.report.html.PICTURED_WHEN_NONE", 2)
+    result = scan_result if flagged else _without_target(scan_result, Verdict.CLEAN)
+    page = write_run(tmp_path, result, None).read_text(encoding="utf-8")
+    files = {path.name.split("-")[1] for path in (tmp_path / "figures").iterdir()}
+    assert files == set(_pictured(page)) == ({"2"} if flagged else {"2", "3"})
 
 
 def test_many_flagged_classes_are_not_all_pictured(scan_result: ScanResult) -> None:

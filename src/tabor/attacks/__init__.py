@@ -1,1 +1,4 @@
-"""Planting backdoors, to have models whose trigger is known.  Nothing here is used by a scan."""
+"""Planting backdoors, to have models whose trigger is known.
+
+A scan plants none: its second look takes from here what a backdoor is, and how its success is measured.
+"""

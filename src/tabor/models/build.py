@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from tabor.draws import seeded
 from tabor.errors import ModelError, one_line
 from tabor.models.architectures import ARCHITECTURES
 
@@ -183,7 +184,6 @@ def _close_to(name: str, known: list[str]) -> str:
 
 
 def initialise(architecture: Architecture, seed: int) -> nn.Module:
-    """Returns what `build` does, with random weights drawn from the seed; the global generator is left as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    """Returns what `build` does, with random weights drawn from the seed; the global generators stay as they were."""
+    with seeded(seed, torch.device("cpu")):
         return build(architecture)

@@ -99,8 +99,12 @@ def rehearsed(path: Path, given: Given, limits: Limits) -> Iterator[None]:
 
 
 def may_fork() -> bool:
-    """Whether this process can be forked: on macOS, system libraries cannot; elsewhere, no other thread may run."""
-    return sys.platform == "linux" and threading.active_count() == 1
+    """Whether this process can be forked: on macOS, system libraries cannot; elsewhere, no other thread may run.
+
+    Python lets a daemonic process, such as a worker of a pool or of a data loader, have none for a child.
+    """
+    daemonic = multiprocessing.current_process().daemon
+    return sys.platform == "linux" and threading.active_count() == 1 and not daemonic
 
 
 class _NewPython:

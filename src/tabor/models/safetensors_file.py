@@ -15,6 +15,7 @@ from typing import Any
 
 import safetensors
 import safetensors.torch
+import torch
 from torch import Tensor
 
 from tabor.errors import ModelError, one_line
@@ -101,6 +102,12 @@ def write_model(
         TaborError: the file cannot be written.
     """
     full = {**record, "architecture": dataclasses.asdict(architecture)}
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     with replacing(path) as temporary:
-        safetensors.torch.save_file(tensors, temporary, {METADATA_KEY: json.dumps(full, allow_nan=False)})
+        safetensors.torch.save_file(separate(weights), temporary, {METADATA_KEY: json.dumps(full, allow_nan=False)})
+
+
+def separate(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Returns copies that a safetensors file can hold: each in a memory of its own, though layers may share one."""
+    return {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in weights.items()
+    }

@@ -23,7 +23,7 @@ from tabor.models.checkpoint import weights_in
 from tabor.models.constructors import recognised
 from tabor.models.pickled import ANSWER_FILE, MODEL_FILE, Answer, Order
 from tabor.models.places import NESTED_UNDER, find_weights
-from tabor.models.safetensors_file import write_model
+from tabor.models.safetensors_file import separate, write_model
 
 LIMITS = {resource.RLIMIT_DATA: None, resource.RLIMIT_FSIZE: None, resource.RLIMIT_CORE: 0}
 """What this process may not go beyond, in bytes; None: the memory that is ordered.  macOS keeps no limit on memory."""
@@ -38,7 +38,7 @@ def convert(order: Order) -> Answer:
     find_weights(loaded, path)  # which refuses several, networks among them
     network = _network_in(loaded)
     if network is None:
-        _write(out, weights_in(loaded, path))
+        safetensors.torch.save_file(separate(weights_in(loaded, path)), out)
         return Answer()
     network = network.float().eval()
     holds = f"{type(network).__module__}.{type(network).__qualname__}"
@@ -50,7 +50,7 @@ def convert(order: Order) -> Answer:
             return Answer(holds=holds, doubt="" if compared else UNCOMPARED)
         except ModelError as error:
             reason = str(error)
-    _write(out, weights_in(network.state_dict(), path))
+    safetensors.torch.save_file(separate(weights_in(network.state_dict(), path)), out)
     return Answer(holds=holds, reason=reason)
 
 
@@ -81,10 +81,6 @@ def _network_in(loaded: object) -> nn.Module | None:
     while isinstance(loaded, nn.DataParallel | nn.parallel.DistributedDataParallel):
         loaded = loaded.module
     return loaded if isinstance(loaded, nn.Module) else None
-
-
-def _write(out: Path, weights: Mapping[str, torch.Tensor]) -> None:
-    safetensors.torch.save_file({name: value.detach().clone().contiguous() for name, value in weights.items()}, out)
 
 
 def _told(error: BaseException, memory: int) -> str:

@@ -9,6 +9,7 @@ held to what it answered before, which needs no label and so can be asked of any
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -53,12 +54,14 @@ class UnlearningSettings:
     variation: VariationSettings = field(default_factory=VariationSettings)
 
     def __post_init__(self) -> None:
-        if min(self.steps, self.least_cycles, self.batch_size) < 1 or not self.learning_rate > 0:
+        if min(self.steps, self.least_cycles, self.batch_size) < 1 or not 0 < self.learning_rate < math.inf:
             raise SettingError(f"unlearning needs positive steps, cycles, batch size and learning rate, got {self}")
         if self.least_cycles > self.cycles:
             raise SettingError(f"least_cycles may not exceed cycles; give both, got {self}")
-        if not 0 < self.stamped <= 1 or not 0 <= self.gone <= 1 or not self.faithfulness >= 0:
-            raise SettingError(f"stamped lies in (0, 1], gone in [0, 1], and faithfulness is not negative, got {self}")
+        if not 0 < self.stamped <= 1 or not 0 <= self.gone <= 1 or not 0 <= self.faithfulness < math.inf:
+            raise SettingError(
+                f"stamped lies in (0, 1], gone in [0, 1], and faithfulness is finite and not negative, got {self}"
+            )
 
 
 def unlearn(

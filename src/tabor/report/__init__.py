@@ -6,16 +6,14 @@ from pathlib import Path
 
 from tabor.data import ImageSet
 from tabor.report.figures import save_pictures
-from tabor.report.html import MOST_PICTURED, write_report
+from tabor.report.html import pictured, write_report
 from tabor.result import ScanResult
 
 __all__ = ["write_run"]
 
-PICTURED_WHEN_NONE = 3
-
 
 def write_run(folder: str | Path, result: ScanResult, images: ImageSet | None) -> Path:
-    """Writes the pictures of the first flagged classes (the most suspicious ones where none is) and the page.
+    """Writes the pictures of the classes that the page shows, and the page.
 
     Args:
         folder: the run's folder.
@@ -28,6 +26,5 @@ def write_run(folder: str | Path, result: ScanResult, images: ImageSet | None) -
     Raises:
         TaborError: the folder cannot be written.
     """
-    shown = result.targets[:MOST_PICTURED] or [f.index for f in result.most_suspicious(PICTURED_WHEN_NONE)]
-    save_pictures(result, images, folder, shown)
+    save_pictures(result, images, folder, pictured(result))
     return write_report(folder, result, images)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from tabor.files import write_text
 from tabor.report import figures, words
 from tabor.result import REPORT_FILE, ClassFinding, ScanResult
 
-SUSPECTS = 3  # classes pictured when none is flagged
+PICTURED_WHEN_NONE = 3  # classes, when none is flagged
 MOST_PICTURED = 12  # a model with a hundred flagged classes shall still open in a browser
 TEXT_LIMIT = 2000  # characters of any one string from a file
 
@@ -33,6 +33,11 @@ class Pictured:
     mask: Markup
     trigger: Markup
     stamped: Markup | None
+
+
+def pictured(result: ScanResult) -> Sequence[int]:
+    """Returns the classes that are shown in pictures: the first flagged ones, the most suspicious where none is."""
+    return result.targets[:MOST_PICTURED] or [finding.index for finding in result.most_suspicious(PICTURED_WHEN_NONE)]
 
 
 def render(result: ScanResult, images: ImageSet | None) -> str:
@@ -53,7 +58,7 @@ def render(result: ScanResult, images: ImageSet | None) -> str:
         caveat=words.CAVEATS[result.verdict],
         targets=targets[:MOST_PICTURED],
         left_out=max(0, len(targets) - MOST_PICTURED),
-        gallery=[_pictured(result, finding, images) for finding in _suspects(result)],
+        gallery=[_pictured(result, result.finding(index), images) for index in pictured(result)],
         chart=_data_uri(figures.anomaly_chart(result)),
         chart_dark=_data_uri(figures.anomaly_chart(result, dark=True)),
         facts=_facts(result),
@@ -96,12 +101,6 @@ def _shown(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return one_line(", ".join(str(_shown(item)) for item in value), TEXT_LIMIT)
     return one_line(value, TEXT_LIMIT)
-
-
-def _suspects(result: ScanResult) -> list[ClassFinding]:
-    if result.targets:
-        return [result.finding(index) for index in result.targets[:MOST_PICTURED]]
-    return result.most_suspicious(SUSPECTS)
 
 
 def _pictured(result: ScanResult, finding: ClassFinding, images: ImageSet | None) -> Pictured:

@@ -13,9 +13,6 @@ from tabor.models.onnx_graph.operators.shapes import axis_of
 
 _Reduction = Callable[[Tensor, list[int], bool], Tensor]
 
-AXES_AS_INPUT = 18
-"""Since this version the axes of a reduction are an input and no setting (those of ReduceSum since 13)."""
-
 
 def _reduction(reduce: _Reduction) -> Operator:
     def compute(node: Node, x: Tensor, axes: list[int] | None = None) -> Tensor:
