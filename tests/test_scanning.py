@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from tabor.methods.tabor import Tabor
 from tabor.models import Architecture, load_model
 from tabor.models.build import initialise
 from tabor.models.safetensors_file import write_model
+from tabor.patches import RestoreSettings
 from tabor.result import ClassStatus, ScanResult, Verdict
 from tabor.scanning import _reach
 from tabor.schedule import StabilitySettings
@@ -30,6 +32,7 @@ from tabor.solver import SolverSettings
 from tabor.trigger import Trigger
 
 BACKDOOR = 2
+QUICK_PATCHES = RestoreSettings(first=2, kept=1, drawn=4, promising=1, unranked=1, steps=2, first_steps=1)
 
 
 @pytest.fixture
@@ -554,6 +557,22 @@ def test_models_of_any_precision(
     assert result.method == method
     assert result.clean_accuracy == 1.0
     assert next(model.parameters()).dtype is dtype
+
+
+@pytest.mark.parametrize("without", [torch.no_grad, torch.inference_mode])
+def test_a_caller_that_does_without_gradients_gets_the_same(
+    without: Callable[[], AbstractContextManager[Any]],
+    cell_model: Callable[..., nn.Module],
+    cell_images: Callable[..., ImageSet],
+    few_steps: SolverSettings,
+) -> None:
+    options: dict[str, Any] = {"solver": few_steps, "method": Tabor(restoring=QUICK_PATCHES), "device": "cpu"}
+    usual = tabor.scan(cell_model(2, backdoor=BACKDOOR), cell_images(2), **options)
+    with without():  # the weights and the images are made without as well
+        found = tabor.scan(cell_model(2, backdoor=BACKDOOR), cell_images(2), **options)
+        assert not torch.is_grad_enabled()
+    assert plain(found) == plain(usual)
+    assert all(torch.equal(found.triggers[k].mask, usual.triggers[k].mask) for k in range(4))
 
 
 @pytest.mark.parametrize("preset", ["fast", "standard", "thorough", "paper"])

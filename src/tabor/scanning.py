@@ -39,6 +39,8 @@ COMPARED = 256
 """Images that a faster copy of the model must answer like the model itself."""
 
 
+@torch.inference_mode(False)  # whatever the caller does without gradients, a search needs them
+@torch.enable_grad()
 def scan(
     model: nn.Module,
     images: ImageSet | tuple[Tensor, Tensor],

@@ -100,6 +100,8 @@ class PatchOutcome:
         }
 
 
+@torch.inference_mode(False)  # whatever the caller does without gradients, unlearning needs them
+@torch.enable_grad()
 def patch(
     model: nn.Module,
     result: ScanResult | Sequence[ScanResult],
