@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -68,7 +69,10 @@ def forgetting(network: nn.Module, *_: object) -> None:
     network.planted.data.zero_()
 
 
-def look(network: nn.Module, on_step: Callable[[float], None] = lambda _: None) -> tuple[set[int] | None, Classifier]:
+Standing = dict[int, int | None] | None
+
+
+def look(network: nn.Module, on_step: Callable[[float], None] = lambda _: None) -> tuple[Standing, Classifier]:
     classifier = Classifier(network, torch.device("cpu"), (1, SIDE, SIDE))
     halves = images().halves(0)
     found = standing_without(classifier, halves, FIRST, [white(FIRST)], [OTHER], THRESHOLD, SETTINGS, 0, on_step)
@@ -78,13 +82,13 @@ def look(network: nn.Module, on_step: Callable[[float], None] = lambda _: None) 
 @pytest.mark.parametrize(
     ("network", "expected"),
     [
-        pytest.param(Planted(own=40.0, echo=0.0), {OTHER}, id="a target of its own"),
-        pytest.param(Planted(own=0.0, echo=1.0), set(), id="an effect"),
-        pytest.param(Planted(own=0.0, echo=0.0), set(), id="nothing at all"),
+        pytest.param(Planted(own=40.0, echo=0.0), {OTHER: None}, id="a target of its own"),
+        pytest.param(Planted(own=0.0, echo=1.0), {}, id="an effect"),
+        pytest.param(Planted(own=0.0, echo=0.0), {}, id="nothing at all"),
     ],
 )
 def test_a_target_of_its_own_stands_out_still_and_an_effect_does_not(
-    network: nn.Module, expected: set[int], monkeypatch: pytest.MonkeyPatch
+    network: nn.Module, expected: dict[int, int | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tabor.second_look.unlearn", forgetting)
     shares: list[float] = []
@@ -94,6 +98,18 @@ def test_a_target_of_its_own_stands_out_still_and_an_effect_does_not(
     assert shares[0] == UNLEARNING_SHARE
     assert shares == sorted(shares)
     assert shares[-1] == pytest.approx(1)
+
+
+def test_what_exceeds_the_threshold_beside_a_stronger_one_is_an_effect_of_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {
+        3: SimpleNamespace(alone=9.0, shadow_of=None),
+        4: SimpleNamespace(alone=8.0, shadow_of=3),
+        5: SimpleNamespace(alone=THRESHOLD, shadow_of=3),
+        6: SimpleNamespace(alone=None, shadow_of=None),
+    }
+    monkeypatch.setattr("tabor.second_look.unlearn", forgetting)
+    monkeypatch.setattr("tabor.second_look.restore_suspects", lambda *_: found)
+    assert look(Planted(own=40.0, echo=0.0))[0] == {3: None, 4: 3}
 
 
 def test_its_passes_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
