@@ -200,6 +200,13 @@ def test_what_stands_out_still_is_a_target(
     assert not seen.settled
 
 
+def test_the_first_may_stand_out_by_its_mask_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    look = SecondLook(monkeypatch, {})
+    look.settled(examined({5: suspect(6.0)}))
+    ((_, _, first, _, others, *_),) = look.asked
+    assert (first, others) == (3, [5])
+
+
 @pytest.mark.parametrize(
     ("suspects", "method"),
     [
