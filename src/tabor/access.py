@@ -107,6 +107,11 @@ class Classifier:
             return 0.0
 
     @property
+    def answered_at_once(self) -> int:
+        """How many images go through the network at once where nothing is kept for the way back."""
+        return min(EVALUATION_BATCH, self.images_at_once)
+
+    @property
     def hastened(self) -> bool:
         """Whether the search runs on a faster copy of the network."""
         return self._fast is not self._network
@@ -124,9 +129,9 @@ class Classifier:
         network = copy.deepcopy(self._network)
         change(network)
         changed = Classifier(network, self.device, self._image_shape)
+        changed.images_at_once = self.images_at_once
         if self.hastened:
             changed.hasten(images, self.dtype)
-        changed.images_at_once = self.images_at_once
         return changed
 
     def limit_memory(self, limit: int | None) -> None:
@@ -166,7 +171,7 @@ class Classifier:
         return self._by_parts(answer, images)
 
     def _by_parts(self, answer: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
-        return torch.cat([answer(part) for part in images.split(min(EVALUATION_BATCH, self.images_at_once))])
+        return torch.cat([answer(part) for part in images.split(self.answered_at_once)])
 
 
 def _check_answer(logits: object) -> None:

@@ -99,8 +99,7 @@ def _agreement(one: Classifier, other: Classifier, images: ImageSet) -> float:
 def _unlearn(
     network: nn.Module, classifier: Classifier, planted: Sequence[Backdoor], images: ImageSet, seed: int
 ) -> None:
-    settings = UnlearningSettings()
+    settings, at_once = UnlearningSettings(), classifier.answered_at_once
     batch = min(settings.batch_size, max(LEAST_BATCH, classifier.images_at_once // KEPT))
-    unlearn(
-        network, [*planted, *also_plain(network, planted, images)], images, replace(settings, batch_size=batch), seed
-    )
+    backdoors = [*planted, *also_plain(network, planted, images, at_once)]
+    unlearn(network, backdoors, images, replace(settings, batch_size=batch), seed, at_once)
