@@ -510,6 +510,22 @@ def test_missing_and_few_classes_are_warned_of(few_steps: SolverSettings) -> Non
     assert len(result.classes) == 5
 
 
+@pytest.mark.parametrize(
+    ("how", "against"),
+    [
+        ({}, "the others and the spread of clean models"),
+        ({"method": "neural-cleanse"}, "the others"),
+        ({"preset": "paper"}, "the others"),
+    ],
+    ids=["tabor", "neural-cleanse", "paper"],
+)
+def test_the_spread_of_clean_models_is_named_where_a_method_knows_it(
+    how: dict[str, Any], against: str, few_steps: SolverSettings
+) -> None:
+    result = tabor.scan(Constant(0.0, 0.0, 0.0, 9.0), (IMAGES, FOUR), solver=few_steps, device="cpu", **how)
+    assert f"with 4 classes an outlier test means little; each class was held against {against}" in result.warnings
+
+
 def test_undecided_when_no_trigger_works(few_steps: SolverSettings) -> None:
     # Whatever is stamped on an image, this model says 0.
     result = tabor.scan(Constant(9.0, 0.0, 0.0, 0.0), (IMAGES, FOUR), solver=few_steps, device="cpu")

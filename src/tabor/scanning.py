@@ -106,7 +106,7 @@ def scan(
     record = {"solver": dataclasses.asdict(settings), chosen.name: chosen.describe(), "precision": precision}
     answers = classifier.predict(images.images.to(classifier.device)).cpu()
     clean_accuracy = float((answers.argmax(1) == images.labels.cpu()).float().mean())
-    told = _warn(model, images, clean_accuracy, classifier) + warnings_about(images, targets, classifier.num_classes)
+    told = _warn(model, images, clean_accuracy, classifier) + warnings_about(classifier, images, targets, chosen)
     journal = _journal(out, like, lambda: fingerprint(model, classifier, images, targets, record, seed))
     seen = examine(classifier, (search, confirm), targets, chosen, settings, seed, journal, on_progress)
     decision = seen.decide(chosen)
