@@ -346,7 +346,7 @@ def test_a_model_that_is_none(model: Any) -> None:
         ({"classes": ["3"]}, "a class is a whole number, got 3"),
         ({"seed": None}, "a seed is a whole number, got None"),
         ({"seed": 1.5}, r"a seed is a whole number, got 1\.5"),
-        ({"memory": "2"}, "a positive number of GiB, got 2"),
+        ({"memory": "2"}, "a positive number of GiB, up to 1,073,741,824, got 2"),
     ],
 )
 def test_options_of_another_type(options: dict[str, Any], message: str) -> None:
@@ -425,9 +425,11 @@ def test_classes_outside_the_range(classes: list[int], message: str) -> None:
         ({"method": "magic"}, "unknown method magic; use tabor or neural-cleanse"),
         ({"device": "toaster"}, "cannot use the device toaster"),
         ({"precision": "half"}, "unknown precision half; use auto or exact"),
-        ({"memory": 0.0}, r"the memory is a positive number of GiB, got 0\.0"),
+        ({"memory": 0.0}, r"the memory is a positive number of GiB, up to 1,073,741,824, got 0\.0"),
+        ({"memory": 1e300}, r"the memory is a positive number of GiB, .* got 1e\+300"),
+        ({"memory": 10**400}, r"the memory is a positive number of GiB, .* got 10{400}"),
     ],
-    ids=["preset", "method", "device", "precision", "memory"],
+    ids=["preset", "method", "device", "precision", "no memory", "endless memory", "more than a float"],
 )
 def test_unknown_names(options: dict[str, Any], message: str) -> None:
     caught = refused(Constant(0.0, 1.0, 2.0, 3.0), **options)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import math
 import operator
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -37,6 +36,9 @@ TELLING = 16
 
 COMPARED = 256
 """Images that a faster copy of the model must answer like the model itself."""
+
+MOST_MEMORY = 2**30
+"""GiB: more than any machine has, and its bytes can be counted."""
 
 
 @torch.inference_mode(False)  # whatever the caller does without gradients, a search needs them
@@ -212,12 +214,12 @@ def check_cost(precision: str, memory: float | None) -> None:
     """Finds out whether a scan can be told to cost so much; see `scan`.
 
     Raises:
-        SettingError: there is no such precision, or the memory is no positive number.
+        SettingError: there is no such precision, or the memory is no positive number, or more than any machine has.
     """
     if precision not in PRECISIONS:
         raise SettingError(f"unknown precision {one_line(precision)}; use {' or '.join(PRECISIONS)}")
-    if memory is not None and not (isinstance(memory, int | float) and 0 < memory < math.inf):
-        raise SettingError(f"the memory is a positive number of GiB, got {memory}")
+    if memory is not None and not (isinstance(memory, int | float) and 0 < memory <= MOST_MEMORY):
+        raise SettingError(f"the memory is a positive number of GiB, up to {MOST_MEMORY:,}, got {memory}")
 
 
 def _check_asked(seed: int, out: str | Path | None, like: str | Path | None) -> int:
