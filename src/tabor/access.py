@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from tabor.engine import best_dtype, bytes_per_image, folded, in_parts, room
-from tabor.errors import ModelError, SettingError, one_line
+from tabor.errors import ModelError, SettingError, dimensions, one_line
 
 EVALUATION_BATCH = 256
 """Images a pass where no gradient is needed; more only leaves the cache."""
@@ -73,9 +73,8 @@ class Classifier:
                     return self._network(images.clone(memory_format=layout))
             except Exception as error:  # noqa: BLE001 (a stranger's forward may raise anything)
                 last = error
-        shown = "×".join(str(n) for n in images.shape[1:])
         raise ModelError(
-            f"the model fails on images of {shown} (channels×height×width): {one_line(last)}; "
+            f"the model fails on images of {dimensions(images.shape[1:])} (channels×height×width): {one_line(last)}; "
             f"give the size it was trained on with --size"
         )
 

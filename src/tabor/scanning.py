@@ -16,7 +16,7 @@ from torch import Tensor, nn
 import tabor
 from tabor.access import PRECISIONS, Classifier, choose_device
 from tabor.data import ImageSet, as_image_set
-from tabor.errors import DataError, ModelError, SettingError, one_line
+from tabor.errors import DataError, ModelError, SettingError, dimensions, one_line
 from tabor.examining import examine
 from tabor.findings import described, findings, identity, timing, warnings_about, warnings_of_effects
 from tabor.journal import Journal, fingerprint
@@ -238,12 +238,9 @@ def _check_size(model: nn.Module, images: ImageSet) -> None:
     wanted, got = model.architecture.image_shape, tuple(images.images.shape[1:])
     way_out = "they differ in channels" if wanted[0] != got[0] else f"resize them with --size {wanted[1]}x{wanted[2]}"
     raise DataError(
-        f"the model takes images of {_shape(wanted)} (channels×height×width), the data has {_shape(got)}; {way_out}"
+        f"the model takes images of {dimensions(wanted)} (channels×height×width), the data has {dimensions(got)}; "
+        f"{way_out}"
     )
-
-
-def _shape(shape: Sequence[int]) -> str:
-    return "×".join(str(n) for n in shape)
 
 
 def check_labels(images: ImageSet, num_classes: int) -> None:
