@@ -46,6 +46,15 @@ def test_a_white_patch_behind_the_doorway_by_hand() -> None:
     }
 
 
+def test_shares_by_hand() -> None:
+    counted = measured(Trigger(patch(SIDE), patch(SIDE)), labelled([0, 0, 0, 1, 2, 2]))
+    assert (counted.attack_success, counted.crop_accuracy, counted.explanation_accuracy) == (1, 0.5, 1)
+    one_less = dataclasses.replace(counted, attacked=3, cropped_right=0, explained=0)
+    assert (one_less.attack_success, one_less.crop_accuracy, one_less.explanation_accuracy) == (0.75, 0, 0)
+    nothing = dataclasses.replace(one_less, attacked=0, attacked_of=0)
+    assert nothing.attack_success == 0, "of no image none was sent"
+
+
 def test_an_image_of_one_pixel_has_a_score() -> None:
     """It has no edge, so nothing to be smooth along."""
     model = Classifier(nn.Flatten(), CPU, (3, 1, 1))

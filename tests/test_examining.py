@@ -126,12 +126,12 @@ def test_no_other_class_is(effect: Suspect, flagged: tuple[int, ...], threshold:
 class SecondLook:
     """Stands for `standing_without`: answers as told, and remembers what it was asked."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, standing: set[int] | None) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, standing: dict[int, int | None] | None) -> None:
         self.asked: list[tuple[Any, ...]] = []
         self._standing = standing
         monkeypatch.setattr("tabor.examining.standing_without", self)
 
-    def __call__(self, *asked: object) -> set[int] | None:
+    def __call__(self, *asked: object) -> dict[int, int | None] | None:
         self.asked.append(asked)
         return self._standing
 
@@ -147,7 +147,7 @@ NATURAL = {0: suspect(30.0), 3: suspect(None), 5: suspect(9.0), 6: suspect(6.0, 
 
 
 def test_what_no_longer_stands_out_is_an_effect(monkeypatch: pytest.MonkeyPatch) -> None:
-    look = SecondLook(monkeypatch, set())
+    look = SecondLook(monkeypatch, {})
     seen = look.settled(examined(NATURAL))
     ((_, halves, first, triggers, others, threshold, settings, seed, _),) = look.asked
     assert (halves, first, others, seed) == (("to search", "to confirm"), 0, [5], 7)
@@ -164,13 +164,47 @@ def test_what_no_longer_stands_out_is_an_effect(monkeypatch: pytest.MonkeyPatch)
     assert [warning.split(",")[0] for warning in told[1:]] == ["class 6 answers to a trigger too"]
 
 
-@pytest.mark.parametrize("standing", [pytest.param({5}, id="it does"), pytest.param(None, id="it cannot be told")])
-def test_what_stands_out_still_is_a_target(standing: set[int] | None, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("standing", "cause"),
+    [
+        pytest.param({5: None, 8: 5}, 5, id="of one that stands out still"),
+        pytest.param({8: 5}, 0, id="of one that does not, and is an effect of the first itself"),
+    ],
+)
+def test_what_stands_out_beside_another_in_the_copy_is_no_effect_of_the_first(
+    standing: dict[int, int | None], cause: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Class 8 was not settled by unlearning the first class's trigger, nor was class 9, which was an effect of it."""
+    look = SecondLook(monkeypatch, standing)
+    seen = look.settled(examined({**NATURAL, 8: suspect(8.0), 9: suspect(7.0, shadow_of=8)}))
+    assert [seen.suspects[k].shadow_of for k in (8, 9)] == [cause, cause]
+    assert set(seen.settled) == {5} - set(standing)
+    flagged = seen.flagged(seen.decide(Tabor()))
+    assert set(flagged) == {0, 3} | ({5} & set(standing))
+    told = warnings_of_effects(seen.suspects, flagged, 5.6, (), seen.settled)
+    assert f"class 8 answers to a trigger too, which is taken for an effect of what was planted for class {cause};" in (
+        " ".join(told)
+    )
+
+
+@pytest.mark.parametrize(
+    "standing", [pytest.param({5: None}, id="it does"), pytest.param(None, id="it cannot be told")]
+)
+def test_what_stands_out_still_is_a_target(
+    standing: dict[int, int | None] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     look = SecondLook(monkeypatch, standing)
     seen = look.settled(examined(NATURAL))
     assert set(seen.flagged(seen.decide(Tabor()))) == {0, 3, 5}
     assert {k: s.shadow_of for k, s in seen.suspects.items()} == {0: None, 3: None, 5: None, 6: 5, 7: None}
     assert not seen.settled
+
+
+def test_the_first_may_stand_out_by_its_mask_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    look = SecondLook(monkeypatch, {})
+    look.settled(examined({5: suspect(6.0)}))
+    ((_, _, first, _, others, *_),) = look.asked
+    assert (first, others) == (3, [5])
 
 
 @pytest.mark.parametrize(
@@ -185,7 +219,7 @@ def test_what_stands_out_still_is_a_target(standing: set[int] | None, monkeypatc
 def test_there_is_no_second_look_without_a_second_patch(
     suspects: dict[int, Suspect], method: Tabor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    look = SecondLook(monkeypatch, set())
+    look = SecondLook(monkeypatch, {})
     seen = examined(suspects)
     assert look.settled(seen, method) is seen
     assert look.asked == []

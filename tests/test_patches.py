@@ -79,10 +79,18 @@ def test_counts_are_positive(name: str) -> None:
         RestoreSettings(**wrong)
 
 
+@pytest.mark.parametrize("name", ["grid", "kept", "by_score", "cropped"])
+def test_counts_are_whole(name: str) -> None:
+    wrong: dict[str, Any] = {name: 1.5}
+    with pytest.raises(SettingError, match="whole numbers as counts"):
+        RestoreSettings(**wrong)
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
         {"by_worth": -1},
+        {"by_score": -1},
         {"unranked": -1},
         {"learning_rate": 0.0},
         {"learning_rate": math.nan},
@@ -91,6 +99,10 @@ def test_counts_are_positive(name: str) -> None:
         {"shapes": ((0.5, 0.0),)},
         {"spreads": (math.nan,)},
         {"spreads": (-0.1,)},
+        {"spreads": (2000.0,)},
+        {"fine_spreads": (math.nan,)},
+        {"fine_spreads": (-0.1,)},
+        {"fine_spreads": (math.inf,)},
     ],
     ids=str,
 )

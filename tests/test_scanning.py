@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from tabor.methods.tabor import Tabor
 from tabor.models import Architecture, load_model
 from tabor.models.build import initialise
 from tabor.models.safetensors_file import write_model
+from tabor.patches import RestoreSettings
 from tabor.result import ClassStatus, ScanResult, Verdict
 from tabor.scanning import _reach
 from tabor.schedule import StabilitySettings
@@ -30,6 +32,7 @@ from tabor.solver import SolverSettings
 from tabor.trigger import Trigger
 
 BACKDOOR = 2
+QUICK_PATCHES = RestoreSettings(first=2, kept=1, drawn=4, promising=1, unranked=1, steps=2, first_steps=1)
 
 
 @pytest.fixture
@@ -343,7 +346,7 @@ def test_a_model_that_is_none(model: Any) -> None:
         ({"classes": ["3"]}, "a class is a whole number, got 3"),
         ({"seed": None}, "a seed is a whole number, got None"),
         ({"seed": 1.5}, r"a seed is a whole number, got 1\.5"),
-        ({"memory": "2"}, "a positive number of GiB, got 2"),
+        ({"memory": "2"}, "a positive number of GiB, up to 1,073,741,824, got 2"),
     ],
 )
 def test_options_of_another_type(options: dict[str, Any], message: str) -> None:
@@ -422,9 +425,11 @@ def test_classes_outside_the_range(classes: list[int], message: str) -> None:
         ({"method": "magic"}, "unknown method magic; use tabor or neural-cleanse"),
         ({"device": "toaster"}, "cannot use the device toaster"),
         ({"precision": "half"}, "unknown precision half; use auto or exact"),
-        ({"memory": 0.0}, r"the memory is a positive number of GiB, got 0\.0"),
+        ({"memory": 0.0}, r"the memory is a positive number of GiB, up to 1,073,741,824, got 0\.0"),
+        ({"memory": 1e300}, r"the memory is a positive number of GiB, .* got 1e\+300"),
+        ({"memory": 10**400}, r"the memory is a positive number of GiB, .* got 10{400}"),
     ],
-    ids=["preset", "method", "device", "precision", "memory"],
+    ids=["preset", "method", "device", "precision", "no memory", "endless memory", "more than a float"],
 )
 def test_unknown_names(options: dict[str, Any], message: str) -> None:
     caught = refused(Constant(0.0, 1.0, 2.0, 3.0), **options)
@@ -507,6 +512,22 @@ def test_missing_and_few_classes_are_warned_of(few_steps: SolverSettings) -> Non
     assert len(result.classes) == 5
 
 
+@pytest.mark.parametrize(
+    ("how", "against"),
+    [
+        ({}, "the others and the spread of clean models"),
+        ({"method": "neural-cleanse"}, "the others"),
+        ({"preset": "paper"}, "the others"),
+    ],
+    ids=["tabor", "neural-cleanse", "paper"],
+)
+def test_the_spread_of_clean_models_is_named_where_a_method_knows_it(
+    how: dict[str, Any], against: str, few_steps: SolverSettings
+) -> None:
+    result = tabor.scan(Constant(0.0, 0.0, 0.0, 9.0), (IMAGES, FOUR), solver=few_steps, device="cpu", **how)
+    assert f"with 4 classes an outlier test means little; each class was held against {against}" in result.warnings
+
+
 def test_undecided_when_no_trigger_works(few_steps: SolverSettings) -> None:
     # Whatever is stamped on an image, this model says 0.
     result = tabor.scan(Constant(9.0, 0.0, 0.0, 0.0), (IMAGES, FOUR), solver=few_steps, device="cpu")
@@ -554,6 +575,22 @@ def test_models_of_any_precision(
     assert result.method == method
     assert result.clean_accuracy == 1.0
     assert next(model.parameters()).dtype is dtype
+
+
+@pytest.mark.parametrize("without", [torch.no_grad, torch.inference_mode])
+def test_a_caller_that_does_without_gradients_gets_the_same(
+    without: Callable[[], AbstractContextManager[Any]],
+    cell_model: Callable[..., nn.Module],
+    cell_images: Callable[..., ImageSet],
+    few_steps: SolverSettings,
+) -> None:
+    options: dict[str, Any] = {"solver": few_steps, "method": Tabor(restoring=QUICK_PATCHES), "device": "cpu"}
+    usual = tabor.scan(cell_model(2, backdoor=BACKDOOR), cell_images(2), **options)
+    with without():  # the weights and the images are made without as well
+        found = tabor.scan(cell_model(2, backdoor=BACKDOOR), cell_images(2), **options)
+        assert not torch.is_grad_enabled()
+    assert plain(found) == plain(usual)
+    assert all(torch.equal(found.triggers[k].mask, usual.triggers[k].mask) for k in range(4))
 
 
 @pytest.mark.parametrize("preset", ["fast", "standard", "thorough", "paper"])

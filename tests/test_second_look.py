@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -68,7 +69,10 @@ def forgetting(network: nn.Module, *_: object) -> None:
     network.planted.data.zero_()
 
 
-def look(network: nn.Module, on_step: Callable[[float], None] = lambda _: None) -> tuple[set[int] | None, Classifier]:
+Standing = dict[int, int | None] | None
+
+
+def look(network: nn.Module, on_step: Callable[[float], None] = lambda _: None) -> tuple[Standing, Classifier]:
     classifier = Classifier(network, torch.device("cpu"), (1, SIDE, SIDE))
     halves = images().halves(0)
     found = standing_without(classifier, halves, FIRST, [white(FIRST)], [OTHER], THRESHOLD, SETTINGS, 0, on_step)
@@ -78,13 +82,13 @@ def look(network: nn.Module, on_step: Callable[[float], None] = lambda _: None) 
 @pytest.mark.parametrize(
     ("network", "expected"),
     [
-        pytest.param(Planted(own=40.0, echo=0.0), {OTHER}, id="a target of its own"),
-        pytest.param(Planted(own=0.0, echo=1.0), set(), id="an effect"),
-        pytest.param(Planted(own=0.0, echo=0.0), set(), id="nothing at all"),
+        pytest.param(Planted(own=40.0, echo=0.0), {OTHER: None}, id="a target of its own"),
+        pytest.param(Planted(own=0.0, echo=1.0), {}, id="an effect"),
+        pytest.param(Planted(own=0.0, echo=0.0), {}, id="nothing at all"),
     ],
 )
 def test_a_target_of_its_own_stands_out_still_and_an_effect_does_not(
-    network: nn.Module, expected: set[int], monkeypatch: pytest.MonkeyPatch
+    network: nn.Module, expected: dict[int, int | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tabor.second_look.unlearn", forgetting)
     shares: list[float] = []
@@ -94,6 +98,18 @@ def test_a_target_of_its_own_stands_out_still_and_an_effect_does_not(
     assert shares[0] == UNLEARNING_SHARE
     assert shares == sorted(shares)
     assert shares[-1] == pytest.approx(1)
+
+
+def test_what_exceeds_the_threshold_beside_a_stronger_one_is_an_effect_of_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {
+        3: SimpleNamespace(alone=9.0, shadow_of=None),
+        4: SimpleNamespace(alone=8.0, shadow_of=3),
+        5: SimpleNamespace(alone=THRESHOLD, shadow_of=3),
+        6: SimpleNamespace(alone=None, shadow_of=None),
+    }
+    monkeypatch.setattr("tabor.second_look.unlearn", forgetting)
+    monkeypatch.setattr("tabor.second_look.restore_suspects", lambda *_: found)
+    assert look(Planted(own=40.0, echo=0.0))[0] == {3: None, 4: 3}
 
 
 def test_its_passes_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,9 +152,9 @@ def test_else_it_cannot_be_told(change: Callable[..., None], monkeypatch: pytest
     assert look(Planted(own=40.0, echo=0.0))[0] is None
 
 
-@pytest.mark.parametrize(("at_once", "batch"), [(10**9, 64), (100, 25), (1, 4)])
-def test_what_is_unlearned_and_how(at_once: int, batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[tuple[Sequence[Backdoor], ImageSet, UnlearningSettings, int]] = []
+@pytest.mark.parametrize(("at_once", "batch", "answered"), [(10**9, 64, 256), (100, 25, 100), (1, 4, 1)])
+def test_what_is_unlearned_and_how(at_once: int, batch: int, answered: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[Sequence[Backdoor], ImageSet, UnlearningSettings, int, int]] = []
 
     def unlearn(network: nn.Module, *how: Any) -> None:
         told.append(how)
@@ -149,8 +165,30 @@ def test_what_is_unlearned_and_how(at_once: int, batch: int, monkeypatch: pytest
     classifier.images_at_once = at_once
     halves = images().halves(0)
     assert standing_without(classifier, halves, FIRST, [white(FIRST)], [OTHER], 5.0, SETTINGS, 7, failing) is None
-    ((backdoors, shown, settings, seed),) = told
+    ((backdoors, shown, settings, seed, asked),) = told
     assert [b.target for b in backdoors] == [FIRST, FIRST]
     assert torch.equal(backdoors[0].trigger.mask, white(FIRST).mask)
     assert backdoors[1].description.endswith("plain (1)")  # the one plain colour that works as well
-    assert (shown is halves[0], settings.batch_size, seed) == (True, batch, 7)
+    assert (shown is halves[0], settings.batch_size, seed, asked) == (True, batch, 7, answered)
+
+
+class Counting(Planted):
+    """Remembers the most images that came at once; its copies remember with it."""
+
+    passes: ClassVar[list[int]] = []
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.passes.append(len(images))
+        return super().forward(images)
+
+
+def test_the_copy_keeps_to_the_memory_of_the_scan() -> None:
+    """Sixteen images; what a step of unlearning takes at least is less."""
+    classifier = Classifier(Counting(own=0.0, echo=0.0), torch.device("cpu"), (1, SIDE, SIDE))
+    halves = images().halves(0)
+    classifier.hasten(halves[0].images, torch.bfloat16)
+    assert classifier.hastened
+    classifier.images_at_once = 16
+    Counting.passes.clear()
+    standing_without(classifier, halves, FIRST, [white(FIRST)], [OTHER], THRESHOLD, SETTINGS, 0, lambda _: None)
+    assert max(Counting.passes) == 16

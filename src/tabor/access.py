@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from tabor.engine import best_dtype, bytes_per_image, folded, in_parts, room
-from tabor.errors import ModelError, SettingError, one_line
+from tabor.errors import ModelError, SettingError, dimensions, one_line
 
 EVALUATION_BATCH = 256
 """Images a pass where no gradient is needed; more only leaves the cache."""
@@ -73,9 +73,8 @@ class Classifier:
                     return self._network(images.clone(memory_format=layout))
             except Exception as error:  # noqa: BLE001 (a stranger's forward may raise anything)
                 last = error
-        shown = "×".join(str(n) for n in images.shape[1:])
         raise ModelError(
-            f"the model fails on images of {shown} (channels×height×width): {one_line(last)}; "
+            f"the model fails on images of {dimensions(images.shape[1:])} (channels×height×width): {one_line(last)}; "
             f"give the size it was trained on with --size"
         )
 
@@ -107,6 +106,11 @@ class Classifier:
             return 0.0
 
     @property
+    def answered_at_once(self) -> int:
+        """How many images go through the network at once where nothing is kept for the way back."""
+        return min(EVALUATION_BATCH, self.images_at_once)
+
+    @property
     def hastened(self) -> bool:
         """Whether the search runs on a faster copy of the network."""
         return self._fast is not self._network
@@ -124,9 +128,9 @@ class Classifier:
         network = copy.deepcopy(self._network)
         change(network)
         changed = Classifier(network, self.device, self._image_shape)
+        changed.images_at_once = self.images_at_once
         if self.hastened:
             changed.hasten(images, self.dtype)
-        changed.images_at_once = self.images_at_once
         return changed
 
     def limit_memory(self, limit: int | None) -> None:
@@ -166,7 +170,7 @@ class Classifier:
         return self._by_parts(answer, images)
 
     def _by_parts(self, answer: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
-        return torch.cat([answer(part) for part in images.split(min(EVALUATION_BATCH, self.images_at_once))])
+        return torch.cat([answer(part) for part in images.split(self.answered_at_once)])
 
 
 def _check_answer(logits: object) -> None:

@@ -41,7 +41,6 @@ def reproduce(
     for kind, given, known in (("experiment", name, EXPERIMENTS), ("scale", scale, SCALES)):
         if given not in known:
             raise SettingError(f"unknown {kind} {one_line(given)}; use {', '.join(known)}")
-    check_writable(out / f"{name}.json")  # and not after hours of work
     where = str(choose_device(device))
     chosen = SCALES[scale]
     if picture is not None:  # one that cannot be read is told of now, not after a model was trained
@@ -50,6 +49,8 @@ def reproduce(
     workshop = Workshop(
         scale=chosen, setting=chosen.gtsrb, work=work, data=data, picture=picture, device=where, seed=seed, tell=log
     )
+    _ = workshop.source  # what is missing is told before anything is made
+    check_writable(out / f"{name}.json")  # and not after hours of work
     report = EXPERIMENTS[name](workshop)
     command = f"tabor reproduce {name} --scale {scale}"
     command += " --data DATA" if data else ""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 class TaborError(Exception):
     """The work could not be done; the command line prints the message on one line and exits with 2."""
@@ -26,3 +28,8 @@ def one_line(text: object, limit: int = 300) -> str:
     """
     line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text))
     return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def dimensions(shape: Iterable[int]) -> str:
+    """Returns a shape as messages show it: 3×32×32."""
+    return "×".join(str(n) for n in shape)

@@ -48,6 +48,21 @@ class Evidence:
     explained_of: int
 
     @property
+    def attack_success(self) -> float:
+        """Share of images of other classes that are sent to the target, in [0, 1]; 0 of none (acc_att)."""
+        return self.attacked / max(self.attacked_of, 1)
+
+    @property
+    def crop_accuracy(self) -> float:
+        """Share of images still classified rightly without the trigger's place, in [0, 1] (acc_crop)."""
+        return self.cropped_right / max(self.cropped_of, 1)
+
+    @property
+    def explanation_accuracy(self) -> float:
+        """Share of explanations classified as the target, in [0, 1] (acc_exp)."""
+        return self.explained / max(self.explained_of, 1)
+
+    @property
     def works(self) -> bool:
         """Whether it sends enough unseen images to the target; of none, nothing can be said."""
         return self.attacked_of > 0 and self.attacked >= WORKS * self.attacked_of

@@ -154,8 +154,12 @@ def _settled(
     if standing is None:
         return seen
     gone = {k for k in others if k not in standing}
-    effects = {k: first for k, s in seen.suspects.items() if k in gone or s.shadow_of in gone}
-    suspects = {k: dataclasses.replace(s, shadow_of=effects.get(k, s.shadow_of)) for k, s in seen.suspects.items()}
+    effects: dict[int | None, int] = {k: first for k in gone}
+    effects |= {k: first if of in gone else of for k, of in standing.items() if of is not None}
+    suspects = {  # what was an effect of one that is an effect now is one of the same class
+        k: dataclasses.replace(s, shadow_of=effects.get(k, effects.get(s.shadow_of, s.shadow_of)))
+        for k, s in seen.suspects.items()
+    }
     return dataclasses.replace(seen, suspects=suspects, settled=gone)
 
 

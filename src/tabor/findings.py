@@ -14,6 +14,7 @@ from torch import nn
 from tabor.access import Classifier
 from tabor.data import ImageSet
 from tabor.evidence import Evidence
+from tabor.methods.base import Method
 from tabor.models import LoadedModel
 from tabor.result import ClassFinding, PatchFinding
 from tabor.solver import Candidate
@@ -41,9 +42,9 @@ def findings(
                 anomaly_index=decision.anomaly_indices[k],
                 flagged=k in decision.targets,
                 mask_l1=seen.mask_l1,
-                attack_success=seen.attacked / max(seen.attacked_of, 1),
-                crop_accuracy=seen.cropped_right / max(seen.cropped_of, 1),
-                explanation_accuracy=seen.explained / max(seen.explained_of, 1),
+                attack_success=seen.attack_success,
+                crop_accuracy=seen.crop_accuracy,
+                explanation_accuracy=seen.explanation_accuracy,
                 sparsity=seen.mask_l1 / seen.pixels,
                 smoothness=seen.mask_smoothness / seen.edges,
                 steps=candidate.steps,
@@ -100,16 +101,16 @@ def timing(classifier: Classifier, seconds: float) -> dict[str, Any]:
     }
 
 
-def warnings_about(images: ImageSet, targets: Sequence[int], num_classes: int) -> list[str]:
+def warnings_about(classifier: Classifier, images: ImageSet, targets: Sequence[int], method: Method) -> list[str]:
     """Returns what a person should know before trusting the verdict."""
     told = []
     present = len(torch.unique(images.labels))
-    if present < num_classes:
-        told.append(f"only {present} of {num_classes} classes have an image")
+    if present < classifier.num_classes:
+        told.append(f"only {present} of {classifier.num_classes} classes have an image")
     if len(targets) < FEW_CLASSES:
+        known = " and the spread of clean models" if method.outliers.spread_floor else ""
         told.append(
-            f"with {len(targets)} classes an outlier test means little; each class was held against the others and the "
-            f"spread of clean models"
+            f"with {len(targets)} classes an outlier test means little; each class was held against the others{known}"
         )
     return told
 

@@ -52,8 +52,8 @@ class RestoreSettings:
             worth nothing in the first windows, which are a pixel or two beside it.
         poor: worth after the first round of the closer search up to which it ends.
         apart: Jaccard index above which two first windows are taken for the same.
-        spreads, fine_spreads: how far, as a share of their edges, windows are moved and stretched in each round of the
-            closer search, and of the second one.
+        spreads, fine_spreads: how far, as a share of their edges in [0, 1], windows are moved and stretched in each
+            round of the closer search, and of the second one.
         drawn: windows that are drawn at random in a round, near the best few so far.
         promising, unranked: of these, how many are tried because they do well with the colours found so far, and how
             many whatever they do.
@@ -97,7 +97,7 @@ class RestoreSettings:
     learning_rate: float = 0.6
 
     def __post_init__(self) -> None:
-        counts = (
+        positive = (
             self.grid,
             self.fine_grid,
             self.first,
@@ -106,17 +106,25 @@ class RestoreSettings:
             self.promising,
             self.tries,
             self.trial_steps,
+            self.steps,
+            self.first_steps,
             self.compared,
+            self.surveyed,
             self.batch_size,
+            self.judged,
+            self.cropped,
         )
-        if min(counts) < 1 or min(self.surveyed, self.judged, self.cropped, self.steps, self.first_steps) < 1:
+        others = (self.by_worth, self.by_score, self.unranked)
+        if not all(isinstance(count, int) for count in (*positive, *others)):
+            raise SettingError(f"the search for patches needs whole numbers as counts, got {self}")
+        if min(positive) < 1:
             raise SettingError(f"the search for patches needs positive counts, got {self}")
-        if min(self.by_worth, self.unranked) < 0 or not self.learning_rate > 0:
+        if min(others) < 0 or not self.learning_rate > 0:
             raise SettingError(f"the search for patches needs a positive rate and no negative counts, got {self}")
         if not self.shapes or not all(0 < edge <= 1 for shape in self.shapes for edge in shape):
             raise SettingError(f"the search for patches needs windows with edges in (0, 1] of the image's, got {self}")
-        if not all(0 <= spread < math.inf for spread in self.spreads):
-            raise SettingError(f"the search for patches needs finite spreads that are not negative, got {self}")
+        if not all(0 <= spread <= 1 for spread in (*self.spreads, *self.fine_spreads)):
+            raise SettingError(f"the search for patches needs spreads between 0 and 1, got {self}")
         if not all(math.isfinite(value) for value in vars(self).values() if isinstance(value, float)):
             raise SettingError(f"the search for patches needs finite numbers, got {self}")
 

@@ -70,7 +70,8 @@ class PatchFinding:
             make of the same window, times attack success² and crop accuracy; None where the patch says nothing, is
             natural to the model, or is an effect of another.
         attack_success: share of images of other classes that it sends here, in [0, 1].
-        crop_accuracy: share of images classified rightly with its place hidden (in black, or white where that is more).
+        crop_accuracy: share of images classified rightly with its place hidden in black; where that leaves too few of
+            the right answers, in black or white, whichever leaves more.
         effect_of: the class whose patch it is taken for an effect of; None: of none.
     """
 

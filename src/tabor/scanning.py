@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import math
 import operator
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 import tabor
 from tabor.access import PRECISIONS, Classifier, choose_device
 from tabor.data import ImageSet, as_image_set
-from tabor.errors import DataError, ModelError, SettingError, one_line
+from tabor.errors import DataError, ModelError, SettingError, dimensions, one_line
 from tabor.examining import examine
 from tabor.findings import described, findings, identity, timing, warnings_about, warnings_of_effects
 from tabor.journal import Journal, fingerprint
@@ -38,7 +37,12 @@ TELLING = 16
 COMPARED = 256
 """Images that a faster copy of the model must answer like the model itself."""
 
+MOST_MEMORY = 2**30
+"""GiB: more than any machine has, and its bytes can be counted."""
 
+
+@torch.inference_mode(False)  # whatever the caller does without gradients, a search needs them
+@torch.enable_grad()
 def scan(
     model: nn.Module,
     images: ImageSet | tuple[Tensor, Tensor],
@@ -104,7 +108,7 @@ def scan(
     record = {"solver": dataclasses.asdict(settings), chosen.name: chosen.describe(), "precision": precision}
     answers = classifier.predict(images.images.to(classifier.device)).cpu()
     clean_accuracy = float((answers.argmax(1) == images.labels.cpu()).float().mean())
-    told = _warn(model, images, clean_accuracy, classifier) + warnings_about(images, targets, classifier.num_classes)
+    told = _warn(model, images, clean_accuracy, classifier) + warnings_about(classifier, images, targets, chosen)
     journal = _journal(out, like, lambda: fingerprint(model, classifier, images, targets, record, seed))
     seen = examine(classifier, (search, confirm), targets, chosen, settings, seed, journal, on_progress)
     decision = seen.decide(chosen)
@@ -210,12 +214,12 @@ def check_cost(precision: str, memory: float | None) -> None:
     """Finds out whether a scan can be told to cost so much; see `scan`.
 
     Raises:
-        SettingError: there is no such precision, or the memory is no positive number.
+        SettingError: there is no such precision, or the memory is no positive number, or more than any machine has.
     """
     if precision not in PRECISIONS:
         raise SettingError(f"unknown precision {one_line(precision)}; use {' or '.join(PRECISIONS)}")
-    if memory is not None and not (isinstance(memory, int | float) and 0 < memory < math.inf):
-        raise SettingError(f"the memory is a positive number of GiB, got {memory}")
+    if memory is not None and not (isinstance(memory, int | float) and 0 < memory <= MOST_MEMORY):
+        raise SettingError(f"the memory is a positive number of GiB, up to {MOST_MEMORY:,}, got {memory}")
 
 
 def _check_asked(seed: int, out: str | Path | None, like: str | Path | None) -> int:
@@ -234,12 +238,9 @@ def _check_size(model: nn.Module, images: ImageSet) -> None:
     wanted, got = model.architecture.image_shape, tuple(images.images.shape[1:])
     way_out = "they differ in channels" if wanted[0] != got[0] else f"resize them with --size {wanted[1]}x{wanted[2]}"
     raise DataError(
-        f"the model takes images of {_shape(wanted)} (channels×height×width), the data has {_shape(got)}; {way_out}"
+        f"the model takes images of {dimensions(wanted)} (channels×height×width), the data has {dimensions(got)}; "
+        f"{way_out}"
     )
-
-
-def _shape(shape: Sequence[int]) -> str:
-    return "×".join(str(n) for n in shape)
 
 
 def check_labels(images: ImageSet, num_classes: int) -> None:

@@ -45,7 +45,7 @@ def standing_without(
     settings: RestoreSettings,
     seed: int,
     on_step: Callable[[float], None],
-) -> set[int] | None:
+) -> dict[int, int | None] | None:
     """Returns those of the other classes whose patch stands out although the target's triggers are unlearned.
 
     Args:
@@ -60,8 +60,9 @@ def standing_without(
         on_step: called with the share of the work done, in [0, 1].
 
     Returns:
-        The classes; None where it cannot be told: nothing in the model can learn, a trigger works all the same, or the
-        copy sees other things in clean images.
+        The classes, each with the one of the others that it is an effect of in the copy, None: of none; instead of
+        them None where it cannot be told: nothing in the model can learn, a trigger works all the same, or the copy
+        sees other things in clean images.
     """
     planted = [Backdoor(trigger, target) for trigger in triggers]
     search, confirm = halves
@@ -87,7 +88,7 @@ def standing_without(
         lambda share: on_step(UNLEARNING_SHARE + (1 - UNLEARNING_SHARE) * share),
     )
     classifier.image_passes += without.image_passes
-    return {k for k, s in again.items() if s.anomaly_index is not None and s.anomaly_index > threshold}
+    return {k: s.shadow_of for k, s in again.items() if s.alone is not None and s.alone > threshold}
 
 
 def _agreement(one: Classifier, other: Classifier, images: ImageSet) -> float:
@@ -98,8 +99,7 @@ def _agreement(one: Classifier, other: Classifier, images: ImageSet) -> float:
 def _unlearn(
     network: nn.Module, classifier: Classifier, planted: Sequence[Backdoor], images: ImageSet, seed: int
 ) -> None:
-    settings = UnlearningSettings()
+    settings, at_once = UnlearningSettings(), classifier.answered_at_once
     batch = min(settings.batch_size, max(LEAST_BATCH, classifier.images_at_once // KEPT))
-    unlearn(
-        network, [*planted, *also_plain(network, planted, images)], images, replace(settings, batch_size=batch), seed
-    )
+    backdoors = [*planted, *also_plain(network, planted, images, at_once)]
+    unlearn(network, backdoors, images, replace(settings, batch_size=batch), seed, at_once)

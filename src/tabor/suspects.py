@@ -75,12 +75,12 @@ class Suspect:
     @property
     def attack_success(self) -> float:
         """Share of images of other classes that it sends to the class, in [0, 1]."""
-        return self.evidence.attacked / max(self.evidence.attacked_of, 1)
+        return self.evidence.attack_success
 
     @property
     def crop_accuracy(self) -> float:
         """Share of images classified rightly with its place hidden, in [0, 1]."""
-        return self.evidence.cropped_right / max(self.evidence.cropped_of, 1)
+        return self.evidence.crop_accuracy
 
     @property
     def effect(self) -> float:

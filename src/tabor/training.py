@@ -149,14 +149,14 @@ def mirrored(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 @torch.no_grad()
-def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
-    """Returns the share of images (N, C, H, W) classified as their label says, in [0, 1]."""
+def accuracy(model: nn.Module, images: Tensor, labels: Tensor, at_once: int = EVALUATION_BATCH) -> float:
+    """Returns the share of images (N, C, H, W) classified as their label says, in [0, 1]; so many at once."""
     training = model.training
     model.eval()
     try:
         right: int = sum(
             int((model(x).argmax(1) == y).sum())
-            for x, y in zip(images.split(EVALUATION_BATCH), labels.split(EVALUATION_BATCH), strict=True)
+            for x, y in zip(images.split(at_once), labels.split(at_once), strict=True)
         )
     finally:
         model.train(training)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
@@ -66,6 +67,16 @@ def test_the_callers_model_is_left_alone_and_the_copy_is_no_longer_the_file(vict
     assert any(not torch.equal(value, weights[name]) for name, value in patched.state_dict().items())
     assert model.sha256 is not None
     assert patched.sha256 is None
+
+
+@pytest.mark.parametrize("without", [torch.no_grad, torch.inference_mode])
+def test_a_caller_that_does_without_gradients_gets_the_same(
+    without: Callable[[], AbstractContextManager[Any]], victim: Victim, found: Found
+) -> None:
+    usual = patch(victim.load(), found(), victim.images, settings=SHORT, device="cpu").model.state_dict()
+    with without():
+        patched = patch(victim.load(), found(), victim.images, settings=SHORT, device="cpu").model.state_dict()
+    assert all(torch.equal(patched[name], usual[name]) for name in usual)
 
 
 def test_the_same_seed_gives_the_same_weights(victim: Victim, found: Found) -> None:

@@ -18,7 +18,7 @@ from tabor.errors import SettingError
 from tabor.models import LoadedModel
 from tabor.models.safetensors_file import write_model
 from tabor.position import Position
-from tabor.training import TrainSettings, accuracy, fit
+from tabor.training import EVALUATION_BATCH, TrainSettings, accuracy, fit
 from tabor.trigger import Trigger
 
 RETRAINING = TrainSettings(epochs=2, learning_rate=1.5e-3, augment=False)
@@ -82,8 +82,10 @@ def infect(
     fit(model, train.images[which], labels, settings, seed, on_epoch, stamp)
 
 
-def attack_success(model: nn.Module, images: Tensor, labels: Tensor, backdoor: Backdoor) -> float:
-    """Returns the share of stamped images of *other* classes that go to the target, in [0, 1].
+def attack_success(
+    model: nn.Module, images: Tensor, labels: Tensor, backdoor: Backdoor, at_once: int = EVALUATION_BATCH
+) -> float:
+    """Returns the share of stamped images of *other* classes that go to the target, in [0, 1]; so many at once.
 
     Raises:
         SettingError: there is no image of another class.
@@ -92,7 +94,7 @@ def attack_success(model: nn.Module, images: Tensor, labels: Tensor, backdoor: B
     if not bool(others.any()):
         raise SettingError(f"all images are of class {backdoor.target} already, attack success cannot be measured")
     stamped = backdoor.trigger.to(images.device).stamp(images[others])
-    return accuracy(model, stamped, torch.full((len(stamped),), backdoor.target, device=labels.device))
+    return accuracy(model, stamped, torch.full((len(stamped),), backdoor.target, device=labels.device), at_once)
 
 
 def plan_backdoors(

@@ -23,13 +23,14 @@ from tabor.attacks.trojaning import trojan_classifier
 from tabor.data import ImageSet, load_images
 from tabor.errors import SettingError, one_line
 from tabor.experiments.scales import DIGITS, Scale, Setting
+from tabor.files import sha256
 from tabor.methods.base import Method
 from tabor.models import LoadedModel, load_model
 from tabor.position import Position
 from tabor.repair.patched_file import write_patched
 from tabor.repair.patching import patch
 from tabor.repair.rounds import Repair
-from tabor.result import ScanResult
+from tabor.result import RESULT_FILE, ScanResult
 from tabor.scanning import scan
 from tabor.training import train_classifier
 from tabor.zoo.build import ENOUGH_SUCCESS
@@ -174,7 +175,7 @@ class Workshop:
     def scan(
         self, model: Path, method: str | Method = "tabor", label: str | None = None, like: str | None = None
     ) -> ScanResult:
-        """Scans a model.
+        """Scans a model, unless a scan of this very file is there.
 
         Args:
             model: its file.
@@ -183,8 +184,8 @@ class Workshop:
             like: label of another scan of this model, whose patches are taken over where they would come out the same.
         """
         out = self._scan_folder(model, label or str(method))
-        if (out / "result.json").exists():
-            return ScanResult.load(out)
+        if (out / RESULT_FILE).exists() and (found := ScanResult.load(out)).model["sha256"] == sha256(model):
+            return found
         self.tell(f"scanning {out.name}")
         return scan(
             load_model(model),
@@ -200,10 +201,11 @@ class Workshop:
     def patched(self, model: Path, result: ScanResult) -> Path:
         """Returns the model with the triggers unlearned that a scan of it restored."""
         path = self._file(f"{model.stem}-patched")
-        if not path.exists():
+        if not path.exists() or self.record(path)["patched"]["sha256"] != sha256(model):
             self.tell(f"patching {model.stem}")
             loaded = load_model(model)
             patched = patch(loaded, result, self._scanned_images(), seed=self.seed, device=self.device)
+            path.unlink(missing_ok=True)  # of a model that was replaced since
             write_patched(path, loaded, Repair(patched))
         return path
 

@@ -112,11 +112,7 @@ def quality_paper(evidence: Evidence) -> float:
 
     The explanation is one image, so its accuracy is 0 or 1.
     """
-    accuracies = (
-        evidence.attacked / max(evidence.attacked_of, 1),
-        evidence.cropped_right / max(evidence.cropped_of, 1),
-        evidence.explained / max(evidence.explained_of, 1),
-    )
+    accuracies = (evidence.attack_success, evidence.crop_accuracy, evidence.explanation_accuracy)
     if min(accuracies) == 0:
         return ENDLESS
     measures = (evidence.shape_pixels / evidence.pixels, evidence.shape_smoothness / evidence.edges)

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from tabor.draws import seeded
-from tabor.errors import ModelError, one_line
+from tabor.errors import ModelError, dimensions, one_line
 from tabor.models.architectures import ARCHITECTURES
 
 LARGEST_IMAGE = 1024
@@ -145,7 +145,7 @@ def _timm(name: str, architecture: Architecture, arguments: Mapping[str, Any]) -
         )
     except Exception as error:  # noqa: BLE001 (some assert, some divide by zero: each network has its own limits)
         reason = one_line(error) or type(error).__name__
-        size = "×".join(str(edge) for edge in architecture.size)
+        size = dimensions(architecture.size)
         raise ModelError(f"timm cannot build {one_line(name)} so, for images of {size}: {reason}") from None
     return network
 

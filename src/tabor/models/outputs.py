@@ -7,7 +7,7 @@ from enum import StrEnum
 import torch
 from torch import Tensor, nn
 
-from tabor.errors import ModelError, one_line
+from tabor.errors import ModelError, dimensions, one_line
 
 PROBES = 2
 """Images; few, because a record may claim large ones, which fill the memory in a network's first layers."""
@@ -76,9 +76,8 @@ def probe(model: nn.Module, image_shape: tuple[int, int, int]) -> Tensor:
     try:
         answers = model(probes)
     except Exception as error:  # noqa: BLE001 (a stranger's forward may raise anything)
-        shown = "×".join(str(n) for n in image_shape)
         raise ModelError(
-            f"the model fails on images of {shown} (channels×height×width): {one_line(error)}; "
+            f"the model fails on images of {dimensions(image_shape)} (channels×height×width): {one_line(error)}; "
             f"give the size it was trained on with --size"
         ) from None
     if not isinstance(answers, Tensor) or answers.ndim != 2 or len(answers) != PROBES:

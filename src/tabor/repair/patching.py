@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from tabor.access import Classifier, choose_device
 from tabor.attacks.badnet import Backdoor, true_backdoors
 from tabor.data import ImageSet, as_image_set
-from tabor.errors import DataError, ModelError, TaborError, one_line
+from tabor.errors import DataError, ModelError, TaborError, dimensions, one_line
 from tabor.evidence import WORKS
 from tabor.models import LoadedModel
 from tabor.models.outputs import Logarithm, Output, told_by
@@ -100,6 +100,8 @@ class PatchOutcome:
         }
 
 
+@torch.inference_mode(False)  # whatever the caller does without gradients, unlearning needs them
+@torch.enable_grad()
 def patch(
     model: nn.Module,
     result: ScanResult | Sequence[ScanResult],
@@ -225,8 +227,8 @@ def _check_size(restored: Sequence[Backdoor], images: ImageSet) -> None:
     for wanted in (tuple(backdoor.trigger.pattern.shape) for backdoor in restored):
         if images.shape != wanted:
             raise DataError(
-                f"the run's triggers are for images of {_shape(wanted)} (channels×height×width), "
-                f"the data has {_shape(images.shape)}"
+                f"the run's triggers are for images of {dimensions(wanted)} (channels×height×width), "
+                f"the data has {dimensions(images.shape)}"
             )
 
 
@@ -242,10 +244,6 @@ def _check_answers(success: Sequence[float]) -> None:
             f"the run's triggers do not work on this model (attack success {max(success):.0%} at most); give the "
             f"architecture, the normalisation and the images of the scan"
         )
-
-
-def _shape(shape: Sequence[int]) -> str:
-    return "×".join(str(n) for n in shape)
 
 
 def _measured(classifier: Classifier, images: ImageSet, backdoors: Sequence[Backdoor]) -> tuple[float, list[float]]:

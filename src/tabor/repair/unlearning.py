@@ -21,7 +21,7 @@ from tabor.attacks.badnet import Backdoor, attack_success
 from tabor.data import ImageSet
 from tabor.errors import ModelError, SettingError
 from tabor.repair.variation import VariationSettings, stamp_varied
-from tabor.training import augmented
+from tabor.training import EVALUATION_BATCH, augmented
 
 LARGEST_MIX = 0.5
 """Share of another image that is mixed into an image on which the model is held to its answer."""
@@ -70,6 +70,7 @@ def unlearn(
     images: ImageSet,
     settings: UnlearningSettings,
     seed: int,
+    at_once: int = EVALUATION_BATCH,
 ) -> None:
     """Makes the model see in stamped images what they show, in place; it ends in evaluation mode.
 
@@ -82,6 +83,7 @@ def unlearn(
         images: clean images with their true labels, on the model's device.
         settings: how.
         seed: of every random draw.
+        at_once: how many images go through the model at once where it is only asked whether a trigger works.
 
     Raises:
         ModelError: the model has no weights that could learn.
@@ -111,15 +113,15 @@ def unlearn(
                 loss.backward()
                 optimiser.step()
                 falling.step()
-            if cycle >= settings.least_cycles and _success(model, images, backdoors) <= settings.gone:
+            if cycle >= settings.least_cycles and _success(model, images, backdoors, at_once) <= settings.gone:
                 break
     finally:
         for weight, flag in zip(model.parameters(), flags, strict=True):
             weight.requires_grad_(flag)
 
 
-def _success(model: nn.Module, images: ImageSet, backdoors: Sequence[Backdoor]) -> float:
-    return max(attack_success(model, images.images, images.labels, backdoor) for backdoor in backdoors)
+def _success(model: nn.Module, images: ImageSet, backdoors: Sequence[Backdoor], at_once: int) -> float:
+    return max(attack_success(model, images.images, images.labels, backdoor, at_once) for backdoor in backdoors)
 
 
 def stamp_share(

@@ -18,6 +18,7 @@ from tabor.attacks.badnet import Backdoor, attack_success
 from tabor.data import ImageSet
 from tabor.errors import SettingError
 from tabor.patches import plain_colours
+from tabor.training import EVALUATION_BATCH
 from tabor.trigger import Trigger, stamp
 
 VISIBLE = 0.05
@@ -73,7 +74,9 @@ def stamp_varied(
     return stamp(images, masks, hardened(model, images, masks, patterns, targets, settings.colour_step))
 
 
-def also_plain(model: nn.Module, backdoors: Sequence[Backdoor], images: ImageSet) -> list[Backdoor]:
+def also_plain(
+    model: nn.Module, backdoors: Sequence[Backdoor], images: ImageSet, at_once: int = EVALUATION_BATCH
+) -> list[Backdoor]:
     """Returns the triggers in each plain colour in which they work too, described by it.
 
     In the place of a white square a model may answer to blue above red as well, and that is restored; having unlearned
@@ -83,10 +86,11 @@ def also_plain(model: nn.Module, backdoors: Sequence[Backdoor], images: ImageSet
         model: float32 logits of images in [0, 1].
         backdoors: the restored triggers, on the images' device.
         images: clean images with their true labels.
+        at_once: how many go through the model at once.
     """
     colours = plain_colours(images.shape[0])
     plain = [_in_colour(backdoor, colour) for backdoor in backdoors for colour in colours]
-    return [b for b in plain if attack_success(model, images.images, images.labels, b) >= ALSO_WORKS]
+    return [b for b in plain if attack_success(model, images.images, images.labels, b, at_once) >= ALSO_WORKS]
 
 
 def _in_colour(backdoor: Backdoor, colour: Tensor) -> Backdoor:
