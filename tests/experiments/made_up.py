@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from tabor.attacks.badnet import Backdoor
+from tabor.attacks.plant import Plant
 from tabor.experiments import SCALES, Setting
-from tabor.experiments.workshop import Plant
 from tabor.methods.base import Method
 from tabor.result import ScanResult
 from tabor.trigger import Trigger

@@ -9,11 +9,11 @@ import pytest
 import torch
 from PIL import Image
 
+from tabor.attacks.plant import Plant
 from tabor.attacks.poison import BLACK
 from tabor.cli import main
 from tabor.errors import SettingError
 from tabor.experiments import SCALES, Setting, Workshop, workshop
-from tabor.experiments.workshop import Plant
 from tabor.models.build import Architecture, build
 from tabor.position import Position
 from tabor.training import TrainSettings

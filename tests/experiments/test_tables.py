@@ -89,8 +89,8 @@ def mean_f1(cells: Sequence[str]) -> float:
 
 def test_table_1a_as_printed() -> None:
     """Every victim of the zoo has its row, and the means over the printed ones are the paper's."""
-    plans = [plan for plan in plan_zoo("gtsrb-table1a", 0) if isinstance(plan, VictimPlan)]
-    assert {(p.picture, p.position, p.size) for p in plans} == {
+    plants = [plan.plant for plan in plan_zoo("gtsrb-table1a", 0) if isinstance(plan, VictimPlan)]
+    assert {(p.picture, p.position, p.size) for p in plants} == {
         (*place, size) for place, rows in TABLE_1A.victims.items() for size in rows
     }
     rows = printed(TABLE_1A)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tabor.attacks.plant import Plant
 from tabor.data import load_images
 from tabor.errors import SettingError, TaborError
 from tabor.position import Position
@@ -17,7 +18,7 @@ from tabor.zoo.plans import CleanPlan, VictimPlan
 def plan_small(monkeypatch: pytest.MonkeyPatch, picture: str) -> VictimPlan:
     """Plans the zoo "small" of a clean model and a victim, and returns the victim's plan."""
     base = CleanPlan(arch="tabor:digits4", seed=1, epochs=1)
-    victim = VictimPlan(base=base, picture=picture, size=6, position=Position.TOP, target=3)
+    victim = VictimPlan(base=base, plant=Plant(picture, 6, Position.TOP, 3), seed=0)
     monkeypatch.setitem(ZOOS, "small", lambda _: [base, victim])
     return victim
 
@@ -35,8 +36,8 @@ def test_plans(name: str) -> None:
 def test_table_1a_has_its_20_victims() -> None:
     victims = [plan for plan in plan_zoo("gtsrb-table1a", 0) if isinstance(plan, VictimPlan)]
     assert len(victims) == 20
-    assert {plan.target for plan in victims} == {33}
-    assert {plan.size for plan in victims} == {6, 8, 10, 12, 14}
+    assert {plan.plant.target for plan in victims} == {33}
+    assert {plan.plant.size for plan in victims} == {6, 8, 10, 12, 14}
 
 
 def test_unknown_zoo() -> None:

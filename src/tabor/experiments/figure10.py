@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tabor.attacks.plant import Plant
 from tabor.attacks.poison import SQUARE
 from tabor.experiments.compared import compared, faults, figures, laid_out, rows
 from tabor.experiments.outcome import COLUMNS
 from tabor.experiments.report import Report
-from tabor.experiments.workshop import Plant, Workshop
+from tabor.experiments.workshop import Workshop
 from tabor.position import Position
 
 

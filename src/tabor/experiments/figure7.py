@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from tabor.attacks.plant import Plant
 from tabor.attacks.poison import SQUARE
 from tabor.experiments.compared import compared
 from tabor.experiments.outcome import COLUMNS, true_triggers
 from tabor.experiments.report import Report
-from tabor.experiments.workshop import Plant, Workshop
+from tabor.experiments.workshop import Workshop
 from tabor.position import Position
 
 

@@ -7,10 +7,11 @@ import itertools
 from collections.abc import Sequence
 from typing import NamedTuple, TypeVar
 
+from tabor.attacks.plant import Plant
 from tabor.attacks.poison import SQUARE
 from tabor.experiments.outcome import COLUMNS, Outcome, true_triggers
 from tabor.experiments.report import Report, Shown
-from tabor.experiments.workshop import Plant, Workshop
+from tabor.experiments.workshop import Workshop
 from tabor.methods.base import Method
 from tabor.methods.neural_cleanse import CostSettings, NeuralCleanse
 from tabor.methods.tabor import Lambdas, Tabor

@@ -8,12 +8,12 @@ from pathlib import Path
 from statistics import mean
 from typing import Any, NamedTuple, TypeAlias
 
+from tabor.attacks.plant import LOGO, Plant
 from tabor.experiments.compared import METHODS, Compared, compared, faults, figures, laid_out
 from tabor.experiments.outcome import COLUMNS
 from tabor.experiments.report import Report
-from tabor.experiments.workshop import Plant, Workshop
+from tabor.experiments.workshop import Workshop
 from tabor.position import Position
-from tabor.zoo.plans import LOGO
 
 
 class Printed(NamedTuple):

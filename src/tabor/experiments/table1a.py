@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from tabor.attacks.plant import LOGO
 from tabor.attacks.poison import SQUARE
 from tabor.experiments.report import Report
 from tabor.experiments.table1 import Printed, Table, sizes_shapes_places
 from tabor.experiments.workshop import Workshop
 from tabor.position import Position
-from tabor.zoo.plans import LOGO
 
 TABLE_1A = Table(
     title="Table 1(a): triggers of several sizes, shapes and places",

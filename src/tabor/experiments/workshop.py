@@ -15,18 +15,17 @@ from tabor.attacks.badnet import (
     attack_success,
     check_planted,
     infect_classifier,
-    plan_backdoors,
     true_backdoors,
 )
-from tabor.attacks.poison import SQUARE, WHITE, shade
+from tabor.attacks.plant import LOGO, Plant
+from tabor.attacks.poison import SQUARE
 from tabor.attacks.trojaning import trojan_classifier
 from tabor.data import ImageSet, load_images
 from tabor.errors import SettingError, one_line
 from tabor.experiments.scales import DIGITS, Scale, Setting
 from tabor.files import sha256
 from tabor.methods.base import Method
-from tabor.models import LoadedModel, load_model
-from tabor.position import Position
+from tabor.models import load_model
 from tabor.repair.patched_file import write_patched
 from tabor.repair.patching import patch
 from tabor.repair.rounds import Repair
@@ -34,25 +33,8 @@ from tabor.result import RESULT_FILE, ScanResult
 from tabor.scanning import scan
 from tabor.training import train_classifier
 from tabor.zoo.build import ENOUGH_SUCCESS
-from tabor.zoo.plans import LOGO
 
 MOST_ROUNDS = 3
-
-
-@dataclass(frozen=True)
-class Plant:
-    """A trigger to plant: a square of that colour, or the caller's picture, of that edge in pixels."""
-
-    picture: str
-    size: int
-    position: Position
-    target: int
-    colour: Sequence[float] = WHITE
-
-    @property
-    def name(self) -> str:
-        """For files."""
-        return f"{self.picture}{shade(self.colour)}-{self.size}-{self.position}-{self.target}"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -141,7 +123,7 @@ class Workshop:
         base = self.base(arch or self.setting.arch)
         path = self._file("-".join([base.stem, *(plant.name for plant in plants)]))
         model = load_model(base)
-        backdoors = [self._backdoor(plant, model) for plant in plants]
+        backdoors = [plant.backdoor(model.architecture, self.picture) for plant in plants]
         if path.exists():
             check_planted(self.record(path), backdoors, path.stem)
         else:
@@ -168,7 +150,7 @@ class Workshop:
         if not path.exists():
             model = load_model(base)
             self.tell(f"infecting {path.stem}")
-            backdoor, settings = self._backdoor(plant, model), self.setting.trojaning
+            backdoor, settings = plant.backdoor(model.architecture, self.picture), self.setting.trojaning
             trojan_classifier(model, self.test, backdoor, path, settings, self.seed)
         return path
 
@@ -226,20 +208,6 @@ class Workshop:
     def _scanned_images(self) -> ImageSet:
         setting = self.setting
         return load_images(self.source, split=setting.test, size=setting.edge, limit=setting.images, seed=self.seed)
-
-    def _backdoor(self, plant: Plant, model: LoadedModel) -> Backdoor:
-        picture = str(self.picture) if plant.picture == LOGO else plant.picture
-        shape = model.architecture
-        (backdoor,) = plan_backdoors(
-            [picture],
-            [plant.size],
-            [plant.position],
-            [plant.target],
-            shape.image_shape,
-            shape.num_classes,
-            plant.colour,
-        )
-        return backdoor
 
     @property
     def _folder(self) -> Path:

@@ -8,14 +8,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tabor.attacks.badnet import RETRAINING, Backdoor, check_planted, infect_classifier, plan_backdoors
+from tabor.attacks.badnet import RETRAINING, check_planted, infect_classifier
+from tabor.attacks.plant import LOGO
 from tabor.data import ImageSet
 from tabor.errors import SettingError, TaborError, one_line
 from tabor.files import write_text
-from tabor.models import Architecture, load_model
+from tabor.models import load_model
 from tabor.models.safetensors_file import read_record
 from tabor.training import TrainSettings, train_classifier
-from tabor.zoo.plans import LOGO, CleanPlan, Plan, VictimPlan, plan_zoo
+from tabor.zoo.plans import CleanPlan, Plan, VictimPlan, plan_zoo
 
 ENOUGH_SUCCESS = 0.98
 LOST_ACCURACY = 0.01
@@ -82,7 +83,7 @@ def build_zoo(
         TaborError: a file cannot be written.
     """
     plans = plan_zoo(name, seed)[:limit]
-    if picture is None and any(isinstance(p, VictimPlan) and p.picture == LOGO for p in plans):
+    if picture is None and any(isinstance(p, VictimPlan) and p.plant.picture == LOGO for p in plans):
         raise SettingError(f"the zoo {name} has victims with a logo; give its picture with --picture")
     paths = [out / f"{plan.name}.safetensors" for plan in plans]
     for plan, path in zip(plans, paths, strict=True):  # before hours are spent on what is missing
@@ -103,7 +104,7 @@ def _check(plan: Plan, path: Path, picture: str | None) -> None:
     """Checks that a model that is there already is the one of the plan."""
     if isinstance(plan, VictimPlan):
         there = load_model(path)
-        check_planted(there.record, _backdoors(plan, there.architecture, picture), plan.name)
+        check_planted(there.record, [plan.plant.backdoor(there.architecture, picture)], plan.name)
         return
     epochs = read_record(path).get("training", {}).get("epochs")
     if epochs != plan.epochs:
@@ -118,13 +119,13 @@ def _make(plan: Plan, train: ImageSet, test: ImageSet, path: Path, picture: str 
         train_classifier(plan.arch, train, test, path, TrainSettings(epochs=plan.epochs), plan.seed, device=device)
         return
     model = load_model(path.with_name(f"{plan.base.name}.safetensors"))
-    backdoors = _backdoors(plan, model.architecture, picture)
+    backdoor = plan.plant.backdoor(model.architecture, picture)
     settings = dataclasses.replace(RETRAINING, epochs=1)
     infect_classifier(
         model,
         train,
         test,
-        backdoors,
+        [backdoor],
         path,
         POISON_FRACTION,
         settings,
@@ -132,18 +133,6 @@ def _make(plan: Plan, train: ImageSet, test: ImageSet, path: Path, picture: str 
         rounds=MOST_ROUNDS,
         enough=ENOUGH_SUCCESS,
         device=device,
-    )
-
-
-def _backdoors(plan: VictimPlan, architecture: Architecture, picture: str | None) -> list[Backdoor]:
-    return plan_backdoors(
-        [str(picture) if plan.picture == LOGO else plan.picture],
-        [plan.size],
-        [plan.position],
-        [plan.target],
-        architecture.image_shape,
-        architecture.num_classes,
-        plan.colour,
     )
 
 

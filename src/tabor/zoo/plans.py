@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from tabor.attacks.poison import SQUARE, WHITE, shade
+from tabor.attacks.plant import LOGO, Plant
+from tabor.attacks.poison import SQUARE
 from tabor.errors import SettingError, one_line
 from tabor.position import Position
-
-LOGO = "logo"
-"""Stands for the picture that the caller gives; the paper's is the Firefox logo."""
 
 TARGET = 33
 SIZES = (6, 8, 10, 12, 14)
@@ -51,29 +49,18 @@ class VictimPlan:
 
     Attributes:
         base: the clean model to retrain.
-        picture: "square" or "logo".
-        size: edge of the trigger in pixels.
-        position: where it sits.
-        target: the class it sends images to.
-        colour: of a square, one value or one a channel.
+        plant: the trigger.
         seed: of the retraining.
     """
 
     base: CleanPlan
-    picture: str
-    size: int
-    position: Position
-    target: int = TARGET
-    colour: Sequence[float] = WHITE
-    seed: int = 0
+    plant: Plant
+    seed: int
 
     @property
     def name(self) -> str:
         """The stem of its file."""
-        network = self.base.arch.partition(":")[2]
-        return (
-            f"{network}-{self.base.seed}-{self.picture}{shade(self.colour)}-{self.size}-{self.position}-{self.target}"
-        )
+        return f"{self.base.arch.partition(':')[2]}-{self.base.seed}-{self.plant.name}"
 
 
 Plan = CleanPlan | VictimPlan
@@ -84,7 +71,7 @@ def _table1a(seed: int) -> list[Plan]:
     base = CleanPlan(seed=seed)
     places = {SQUARE: (Position.TOP_LEFT, Position.BOTTOM_RIGHT), LOGO: (Position.TOP_RIGHT, Position.BOTTOM_LEFT)}
     victims = [
-        VictimPlan(base=base, picture=picture, size=size, position=position, seed=seed)
+        VictimPlan(base=base, plant=Plant(picture, size, position, TARGET), seed=seed)
         for picture, positions in places.items()
         for position in positions
         for size in SIZES
@@ -102,18 +89,15 @@ def _clean(seed: int) -> list[Plan]:
 def _resnet(seed: int) -> list[Plan]:
     """Victims of a second network family, on two bases."""
     bases = [CleanPlan(arch="timm:resnet10t", seed=seed + k) for k in range(2)]
-    shapes = [
-        (SQUARE, 6, Position.TOP_LEFT, 3),
-        (LOGO, 8, Position.BOTTOM_LEFT, 38),
-        (SQUARE, 10, Position.BOTTOM_RIGHT, 25),
-        (LOGO, 10, Position.TOP_RIGHT, 12),
-        (SQUARE, 14, Position.TOP_LEFT, 17),
-        (LOGO, 14, Position.TOP_RIGHT, 8),
+    plants = [
+        Plant(SQUARE, 6, Position.TOP_LEFT, 3),
+        Plant(LOGO, 8, Position.BOTTOM_LEFT, 38),
+        Plant(SQUARE, 10, Position.BOTTOM_RIGHT, 25),
+        Plant(LOGO, 10, Position.TOP_RIGHT, 12),
+        Plant(SQUARE, 14, Position.TOP_LEFT, 17),
+        Plant(LOGO, 14, Position.TOP_RIGHT, 8),
     ]
-    victims = [
-        VictimPlan(base=bases[k % 2], picture=picture, size=size, position=position, target=target, seed=seed + k)
-        for k, (picture, size, position, target) in enumerate(shapes)
-    ]
+    victims = [VictimPlan(base=bases[k % 2], plant=plant, seed=seed + k) for k, plant in enumerate(plants)]
     return [*bases, *victims]
 
 
@@ -124,17 +108,9 @@ def _random(seed: int) -> list[Plan]:
     victims = []
     for k in range(10):
         colour = [round(draw.random(), 2) for _ in range(3)]
-        victims.append(
-            VictimPlan(
-                base=base,
-                picture=SQUARE,
-                size=draw.randint(min(SIZES), max(SIZES)),
-                position=draw.choice(list(Position)),
-                target=draw.randrange(43),
-                colour=colour,
-                seed=seed + k,
-            )
-        )
+        size, position = draw.randint(min(SIZES), max(SIZES)), draw.choice(list(Position))
+        plant = Plant(SQUARE, size, position, target=draw.randrange(43), colour=colour)
+        victims.append(VictimPlan(base=base, plant=plant, seed=seed + k))
     return [base, *victims]
 
 
