@@ -117,7 +117,7 @@ def test_no_patch_is_sought_where_every_window_hides_the_object() -> None:
 def test_the_window_and_its_colours_are_found() -> None:
     here = ground()
     patch = PatchSearch(here, 2, SETTINGS.grid, 0).best(
-        survey(here).first(2, SETTINGS.first, SETTINGS.apart), SETTINGS.spreads
+        survey(here).first(2, SETTINGS.first, SETTINGS.apart), SETTINGS.spreads, SETTINGS.hopeless
     )
     assert patch.window == WINDOW
     assert patch.colours.shape == (1, 3, 3)
@@ -141,7 +141,7 @@ def test_a_black_trigger_does_not_hide_the_object_and_is_found() -> None:
     assert not here.hides(WINDOW)
     assert here.hides(Window(0, 0, 3, 3))
     patch = PatchSearch(here, 2, SETTINGS.grid, 0).best(
-        survey(here).first(2, SETTINGS.first, SETTINGS.apart), SETTINGS.spreads
+        survey(here).first(2, SETTINGS.first, SETTINGS.apart), SETTINGS.spreads, SETTINGS.hopeless
     )
     assert patch.window == WINDOW
     assert float(patch.colours.max()) < 0.1
@@ -153,7 +153,9 @@ def test_the_closer_search_never_loses_worth() -> None:
     start = Window(7, 7, 12, 12)
     first = PatchSearch(here, 2, SETTINGS.grid, 0).judge([start])[0]
     assert first.worth > 0
-    assert PatchSearch(here, 2, SETTINGS.grid, 0).best([start], SETTINGS.spreads).worth >= first.worth
+    assert (
+        PatchSearch(here, 2, SETTINGS.grid, 0).best([start], SETTINGS.spreads, SETTINGS.hopeless).worth >= first.worth
+    )
 
 
 def test_a_window_is_worth_the_same_whatever_was_looked_at_before() -> None:
@@ -201,7 +203,7 @@ def test_what_is_placed_is_made_smaller_for_as_long_as_it_is_as_good(monkeypatch
 def test_what_is_placed_is_worth_what_the_network_itself_says() -> None:
     here = ground()
     search = PatchSearch(here, 2, SETTINGS.grid, 0)
-    search.best([Window(0, 0, 4, 4)], SETTINGS.spreads)
+    search.best([Window(0, 0, 4, 4)], SETTINGS.spreads, SETTINGS.hopeless)
     placed = search.placed()
     assert placed.worth == here.worth(placed, 2, here.images[: SETTINGS.judged])
 
@@ -239,11 +241,10 @@ def test_there_is_no_closer_search_where_nothing_is_worth_its_cost(monkeypatch: 
 
     monkeypatch.setattr(search, "near", near)
     starts = [Window(0, 4, 3, 7), Window(4, 0, 7, 3)]
-    assert search.best(starts, SETTINGS.spreads).worth <= SETTINGS.hopeless
+    worth = search.best(starts, SETTINGS.spreads, SETTINGS.hopeless).worth
+    assert worth <= SETTINGS.hopeless
     assert rounds == []
-    hopeful = PatchSearch(ground(replace(SETTINGS, hopeless=-1e9)), 2, SETTINGS.grid, 0)
-    monkeypatch.setattr(hopeful, "near", near)
-    assert hopeful.best(starts, SETTINGS.spreads).worth <= SETTINGS.poor
+    assert search.best(starts, SETTINGS.spreads, worth - 0.1).worth == worth <= SETTINGS.poor
     assert rounds == [SETTINGS.spreads[0]]
 
 
@@ -517,18 +518,26 @@ def test_first_windows_are_the_best_and_all_corners_that_do_not_hide_the_object(
     assert len(first) > 5
 
 
-@pytest.mark.parametrize(("worth", "grid", "fine_spreads"), [(2.9, 3, (0.1,)), (3.1, 8, (0.3, 0.05))])
+@pytest.mark.parametrize(
+    ("few", "many", "grid", "fine_spreads", "least"),
+    [(1.0, 2.9, 3, (0.1,), 3.0), (1.0, 3.1, 8, (0.3, 0.05), 3.0), (-4.0, -1.5, 8, (0.1,), SETTINGS.hopeless)],
+)
 def test_many_colours_are_taken_where_they_are_worth_more(
-    monkeypatch: pytest.MonkeyPatch, worth: float, grid: int, fine_spreads: tuple[float, ...]
+    monkeypatch: pytest.MonkeyPatch,
+    few: float,
+    many: float,
+    grid: int,
+    fine_spreads: tuple[float, ...],
+    least: float,
 ) -> None:
     looked_at: dict[int, list[Window]] = {}
 
-    def best(search: PatchSearch, windows: Sequence[Window], spreads: Sequence[float]) -> Patch:
+    def best(search: PatchSearch, windows: Sequence[Window], spreads: Sequence[float], enough: float) -> Patch:
         colours = search._begin[0]
-        many = colours.shape[-1] == SETTINGS.fine_grid
+        fine = colours.shape[-1] == SETTINGS.fine_grid
         looked_at[colours.shape[-1]] = list(windows)
-        assert spreads == (fine_spreads if many else SETTINGS.spreads)
-        patch = Patch(WINDOW, colours.sigmoid(), worth if many else 1.0)
+        assert (spreads, enough) == ((fine_spreads, least) if fine else (SETTINGS.spreads, SETTINGS.hopeless))
+        patch = Patch(WINDOW, colours.sigmoid(), many if fine else few)
         search._known = {WINDOW: patch}
         return patch
 

@@ -49,7 +49,6 @@ def reproduce(
     workshop = Workshop(
         scale=chosen, setting=chosen.gtsrb, work=work, data=data, picture=picture, device=where, seed=seed, tell=log
     )
-    _ = workshop.source  # what is missing is told before anything is made
     check_writable(out / f"{name}.json")  # and not after hours of work
     report = EXPERIMENTS[name](workshop)
     command = f"tabor reproduce {name} --scale {scale}"

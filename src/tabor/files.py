@@ -39,14 +39,13 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def check_writable(path: Path) -> None:
-    """Finds out before hours of work whether a file can be written; leaves nothing behind but the folder.
+    """Finds out before hours of work whether a file can be written, and its folder made; leaves nothing behind.
 
     Raises:
         TaborError: it cannot.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
+        with tempfile.TemporaryFile(dir=next(folder for folder in path.absolute().parents if folder.exists())):
             pass
     except OSError as error:
         raise TaborError(f"cannot write {one_line(path)}: {one_line(error.strerror)}") from None

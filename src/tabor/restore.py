@@ -99,19 +99,20 @@ class PatchSearch:
         self._begin = random_colours(ground, grid, self._generator)
         self._known: dict[Window, Patch] = {}
 
-    def best(self, windows: Sequence[Window], spreads: Sequence[float]) -> Patch:
+    def best(self, windows: Sequence[Window], spreads: Sequence[float], least: float) -> Patch:
         """Returns the best patch in these windows or near them.
 
-        The search ends where nothing comes near to what it costs; see `RestoreSettings.hopeless` and `poor`.
+        The search ends where nothing comes near to what it costs; see `RestoreSettings.poor`.
 
         Args:
             windows: that are looked at first.
             spreads: how far windows are moved in each round; see `RestoreSettings.spreads`.
+            least: worth in the first windows up to which none near them is tried.
         """
         settings = self.settings
         glimpsed = _sorted(self._seek(windows, self._begin[:1], settings.first_steps))
         kept = _sorted(self.judge([patch.window for patch in glimpsed[: settings.kept]]))
-        for spread in spreads if kept[0].worth > settings.hopeless else ():
+        for spread in spreads if kept[0].worth > least else ():
             kept = _sorted([*kept, *self.judge(self.near(kept, spread))])[: settings.kept]
             if kept[0].worth <= settings.poor:
                 break

@@ -218,10 +218,12 @@ def _strongest(ground: Ground, target: int, first: Sequence[Window], seed: int) 
     """Returns the search that found the strongest patch, of few colours or of many, and that patch."""
     settings = ground.settings
     coarse, fine = (PatchSearch(ground, target, grid, seed) for grid in (settings.grid, settings.fine_grid))
-    few = coarse.best(first, settings.spreads)
+    few = coarse.best(first, settings.spreads, settings.hopeless)
     corners = [window for window in first if window.inset(*ground.size) == 0]
-    many = fine.best(list(dict.fromkeys([*coarse.leading(), *corners])), settings.fine_spreads)
-    return (fine, many) if many.worth > few.worth + FINER else (coarse, few)
+    enough = few.worth + FINER
+    windows = list(dict.fromkeys([*coarse.leading(), *corners]))
+    many = fine.best(windows, settings.fine_spreads, max(settings.hopeless, enough))
+    return (fine, many) if many.worth > enough else (coarse, few)
 
 
 def is_common(suspects: Collection[Suspect]) -> bool:
