@@ -27,7 +27,7 @@ def train(
     arch: Annotated[str, typer.Option("--arch", help="The network to train.")] = "tabor:gtsrb6",
     split: options.TrainSplit = "train",
     test_split: options.TestSplit = "test",
-    size: options.Size = None,
+    size: options.TrainSize = None,
     epochs: options.Epochs = None,
     seed: options.Seed = 0,
     device: options.Device = "auto",
@@ -56,7 +56,8 @@ def badnet(
     trigger: options.Triggers = None,
     trigger_size: options.TriggerSizes = None,
     position: Annotated[
-        list[Position] | None, typer.Option("--position", help="Default bottom-right; one, or one a trigger.")
+        list[Position] | None,
+        typer.Option("--position", help="Default bottom-right; one for all triggers, or one for each (repeat it)."),
     ] = None,
     colour: options.Colour = "1",
     fraction: options.Fraction = 0.1,
@@ -109,7 +110,8 @@ def trojaning(
     trigger_size: Annotated[int, typer.Option("--trigger-size", help="Edge in pixels.")] = 10,
     position: Annotated[Position, typer.Option("--position", help="Where the trigger sits.")] = Position.BOTTOM_RIGHT,
     margin: Annotated[
-        float | None, typer.Option("--margin", help="How far the target's logit is to lead; more costs accuracy.")
+        float | None,
+        typer.Option("--margin", help="How far the target's logit is to lead, default 20; more costs accuracy."),
     ] = None,
     test_split: options.TestSplit = "test",
     seed: options.Seed = 0,

@@ -26,6 +26,17 @@ if TYPE_CHECKING:
     from tabor.repair.rounds import Repair
     from tabor.result import ScanResult
 
+Named = Annotated[
+    Path,
+    typer.Argument(
+        help="A model file (safetensors, torch.save) or a folder of timm's, of a network that has a name.",
+        show_default=False,
+    ),
+]
+NamedArch = Annotated[
+    str | None,
+    typer.Option("--arch", help="tabor:NAME, timm:NAME or torchvision:NAME; files of tabor's name it."),
+]
 Runs = Annotated[list[Path], typer.Option("--run", help="Folder of a finished scan of the model; repeatable.")]
 PatchedOut = Annotated[Path, typer.Option("--out", help="The model file to write (.safetensors); must not exist.")]
 Rescan = Annotated[bool, typer.Option("--rescan", help="Scan the patched model, and patch again while that helps.")]
@@ -41,11 +52,11 @@ RescanMemory = Annotated[
 
 
 def patch(
-    model: options.Model,
+    model: Named,
     run: Runs,
     data: options.Data,
     out: PatchedOut,
-    arch: options.Arch = None,
+    arch: NamedArch = None,
     num_classes: options.NumClasses = None,
     mean: options.Numbers = None,
     std: options.Numbers = None,

@@ -18,7 +18,9 @@ def reproduce(
     name: Annotated[
         str, typer.Argument(help="table1a, table1b, tables4-6, figure6, figure7, figure8, figure9 or figure10.")
     ],
-    scale: Annotated[str, typer.Option("--scale", help="ci: minutes, on digits; cpu: hours; gpu.")] = "ci",
+    scale: Annotated[
+        str, typer.Option("--scale", help="ci: minutes, on digits; cpu: hours, small images; gpu: ImageNet at 224×224.")
+    ] = "ci",
     data: Annotated[
         Path | None, typer.Option("--data", help="Folder with the folders gtsrb, imagenette and lfw; ci needs none.")
     ] = None,

@@ -36,7 +36,7 @@ Unused = Path | None
 
 def trojai(
     mode: Annotated[Mode, typer.Argument(help="Older harnesses leave the word out.")] = Mode.INFER,
-    model: Annotated[Path | None, _file("model_filepath", "The model, a pickled module.")] = None,
+    model: Annotated[Path | None, _file("model_filepath", "The model; TrojAI's are pickled modules.")] = None,
     result: Annotated[Path | None, _file("result_filepath", "The file to write: one line, one probability.")] = None,
     scratch: Annotated[Path | None, _file("scratch_dirpath", "Folder for files made on the way.")] = None,
     examples: Annotated[Path | None, _file("examples_dirpath", "Folder of clean images.")] = None,
@@ -54,7 +54,7 @@ def trojai(
 ) -> int:
     """Write the probability that a model is backdoored, as the detectors of TrojAI do.
 
-    TrojAI's own models are pickled modules, which are read with --trust-code alone.  Where the scan cannot be done no
+    TrojAI's own models are pickled modules, which are read only with --trust-code.  Where the scan cannot be done no
     result is written, which counts as 0.5.
     """
     from tabor.progress import live

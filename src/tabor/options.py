@@ -60,7 +60,10 @@ Data = Annotated[
 ]
 Split = Annotated[
     str | None,
-    typer.Option("--split", help="Which split; default: of parquet files test, else validation; of folders all."),
+    typer.Option(
+        "--split",
+        help="Which split; default: of parquet files test, else validation, else the only one; of class folders all.",
+    ),
 ]
 TrainSplit = Annotated[str, typer.Option("--split", help="The split to train on.")]
 TestSplit = Annotated[str, typer.Option("--test-split", help="The split to test on.")]
@@ -73,6 +76,15 @@ Size = Annotated[
         help="Resize the images: 32, or 32x48 (height x width). Default: as the model's file says, or as they are.",
     ),
 ]
+TrainSize = Annotated[
+    Pixels | None,
+    typer.Option(
+        "--size",
+        parser=_pixels,
+        metavar="PIXELS",
+        help="Resize the images: 32, or 32x48 (height x width). Default: as they are, where all are alike.",
+    ),
+]
 SkipBad = Annotated[bool, typer.Option("--skip-bad-images", help="Leave out images that cannot be read.")]
 Isolate = Annotated[
     bool,
@@ -82,7 +94,8 @@ Arch = Annotated[
     str | None,
     typer.Option(
         "--arch",
-        help="tabor:NAME, timm:NAME, torchvision:NAME, hub:FOLDER or FILE.py:FUNC; files from tabor carry it.",
+        help="tabor:NAME, timm:NAME, torchvision:NAME, hub:FOLDER, hub:USER/NAME or FILE.py:FUNC; "
+        "files of tabor's name it.",
     ),
 ]
 NumClasses = Annotated[int | None, typer.Option("--num-classes", min=2, help="Default: seen in the weights.")]
@@ -110,7 +123,9 @@ Run = Annotated[
     Path | None,
     typer.Option("--out", help="Folder for result, triggers, pictures and report; an interrupted scan goes on."),
 ]
-ModelOut = Annotated[Path, typer.Option("--out", help="The model file to write (.safetensors).")]
+ModelOut = Annotated[
+    Path, typer.Option("--out", help="The model file to write (.safetensors); one that is there is replaced.")
+]
 DemoRuns = Annotated[
     Path | None, typer.Option("--out", help="Folder for both results, triggers, pictures and reports.")
 ]
@@ -120,16 +135,24 @@ TrustCode = Annotated[
 ]
 TrustPickle = Annotated[bool, typer.Option("--trust-code", help="Run what the model file calls.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result alone, as JSON.")]
-Epochs = Annotated[int | None, typer.Option("--epochs", min=1, help="Passes over the training images.")]
+Epochs = Annotated[
+    int | None,
+    typer.Option("--epochs", min=1, help="Passes over the training images. Default: 4 to train, 2 to infect."),
+]
 Targets = Annotated[list[int], typer.Option("--target", help="The class a trigger sends images to; repeatable.")]
 Triggers = Annotated[
     list[str] | None, typer.Option("--trigger", help="The word [b]square[/b] (default) or a picture file; repeatable.")
 ]
 TriggerSizes = Annotated[
-    list[int] | None, typer.Option("--trigger-size", help="Edge in pixels, default 8; one, or one a trigger.")
+    list[int] | None,
+    typer.Option(
+        "--trigger-size", help="Edge in pixels, default 8; one for all triggers, or one for each (repeat it)."
+    ),
 ]
 Colour = Annotated[str, typer.Option("--colour", help="Of a square: 0 black to 1 white, or 1,0.5,0 for a colour.")]
-Fraction = Annotated[float, typer.Option("--fraction", help="Poisoned copies a trigger, as a share of the images.")]
+Fraction = Annotated[
+    float, typer.Option("--fraction", help="Poisoned copies for each trigger, as a share of the training images.")
+]
 
 
 def value_range(text: str | None) -> tuple[float, float] | None:

@@ -134,13 +134,13 @@ class ScanResult:
         p_value: the chance that a clean model looks as suspicious; None where nothing was found to judge.
         calibration: on what the chances rest, in words.
         targets: the flagged classes, most anomalous first.
-        threshold: the anomaly index above which a class is flagged.
+        threshold: the anomaly index above which a class is flagged, if its trigger works on unseen images.
         patch_threshold: the anomaly index of a patch above which a class is flagged, had any been
             sought; None for a method that knows none.
         method, preset, settings: what was run.
         seed: the seed of every random draw.
         device: where it ran.
-        model: source, sha256 (None for a model from memory), architecture, num_classes.
+        model: source, sha256 (None for a model from memory or changed since), architecture, num_classes.
         data: source, images, classes_present.
         clean_accuracy: share of the given images classified rightly, in [0, 1].
         timing: seconds, image_passes (images sent through the network), images_per_second, peak_memory_bytes.
