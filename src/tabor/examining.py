@@ -14,7 +14,7 @@ from tabor.evidence import Evidence, measure
 from tabor.journal import Journal
 from tabor.methods.base import Method
 from tabor.result import ClassStatus
-from tabor.second_look import standing_without
+from tabor.second_look import explained, without
 from tabor.solver import Candidate, Progress, SolverSettings, solve
 from tabor.suspects import Suspect, restore_suspects
 from tabor.trigger import Trigger
@@ -23,6 +23,9 @@ from tabor.verdict import Decision, decide
 SEARCH_SHARE, FIRST_LOOK_SHARE = 0.3, 0.9
 """About how much of the time the search takes, where patches are sought after it, and when these are found, for the
 progress line."""
+
+LOOK_SHARE = 0.5
+"""How much of a second look the first of its two copies is."""
 
 SCREENED = ClassStatus.SCREENED
 
@@ -143,23 +146,39 @@ def _settled(
     seed: int,
     on_step: Callable[[float], None],
 ) -> Examined:
-    """Looks again at the classes flagged for their patches besides the one that stands out most: effects or targets."""
+    """Looks again at the classes whose patches stand out, where there are others than the first: effects or targets."""
     decision = seen.decide(method)
-    threshold, (first, *others) = decision.patch_threshold, seen.flagged(decision) or (None,)
-    others = [k for k in others if k in seen.suspects and (seen.suspects[k].anomaly_index or 0.0) > (threshold or 0.0)]
-    if first is None or not others or threshold is None or method.restoring is None:
+    threshold, flagged = decision.patch_threshold, seen.flagged(decision)
+    if threshold is None or method.restoring is None:
         return seen
-    triggers = [trigger.to(classifier.device) for trigger in seen.restored(first)]
-    standing = standing_without(classifier, halves, first, triggers, others, threshold, method.restoring, seed, on_step)
-    if standing is None:
+    standing_out = {k: s for k, s in seen.suspects.items() if s.alone is not None and s.alone > threshold}
+    strong = [k for k, s in standing_out.items() if s.shadow_of is None or s.shadow_of in flagged]
+    if not flagged or not set(strong) - {flagged[0]}:
         return seen
-    gone = {k for k in others if k not in standing}
-    effects: dict[int | None, int] = {k: first for k in gone}
-    effects |= {k: first if of in gone else of for k, of in standing.items() if of is not None}
-    suspects = {  # what was an effect of one that is an effect now is one of the same class
-        k: dataclasses.replace(s, shadow_of=effects.get(k, effects.get(s.shadow_of, s.shadow_of)))
-        for k, s in seen.suspects.items()
-    }
+    restoring, begun = method.restoring, iter((0.0, LOOK_SHARE))
+
+    def look(target: int, others: Sequence[int]) -> dict[int, Suspect] | None:
+        done = next(begun)
+        triggers = [trigger.to(classifier.device) for trigger in seen.restored(target)]
+        return without(
+            classifier,
+            halves,
+            target,
+            triggers,
+            others,
+            restoring,
+            seed,
+            lambda share: on_step(done + LOOK_SHARE * share),
+        )
+
+    causes, gone = explained(flagged[0], strong, threshold, look)
+
+    def root(target: int | None) -> int | None:
+        while target is not None and (of := causes.get(target)) is not None:
+            target = of
+        return target
+
+    suspects = {k: dataclasses.replace(s, shadow_of=root(causes.get(k, s.shadow_of))) for k, s in seen.suspects.items()}
     return dataclasses.replace(seen, suspects=suspects, settled=gone)
 
 
