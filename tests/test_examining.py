@@ -124,31 +124,36 @@ def test_no_other_class_is(effect: Suspect, flagged: tuple[int, ...], threshold:
 
 
 Left = dict[int, Suspect] | None
+HALVES: Any = (SimpleNamespace(shape=(1, 8, 8)), SimpleNamespace(shape=(1, 8, 8)))
 
 
 class SecondLook:
-    """Stands for `without`: answers as told, in turn, and remembers what it was asked."""
+    """Stands for `without` and `rank_beside`: answers as told, and remembers what it was asked.
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, *answers: Left) -> None:
+    Args:
+        left: what is left of the others in the copy.
+        ranks: of each class, whatever other one's patch is stamped; 5 where nothing is said.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, left: Left, ranks: dict[int, float] | None = None) -> None:
         self.asked: list[tuple[Any, ...]] = []
-        self.shares: list[float] = []
-        self._answers = iter(answers)
+        self._left, self._ranks = left, ranks or {}
         monkeypatch.setattr("tabor.examining.without", self)
+        monkeypatch.setattr("tabor.examining.rank_beside", lambda _, __, other, ___: self._ranks.get(other, 5.0))
 
     def __call__(self, *asked: Any) -> Left:
         self.asked.append(asked)
-        asked[-1](1.0)
-        return next(self._answers)
+        return self._left
 
     @property
     def looks(self) -> list[tuple[int, list[int]]]:
         """Which class was unlearned, and which others were looked at."""
         return [(first, others) for _, _, first, _, others, *_ in self.asked]
 
-    def settled(self, seen: Examined, method: Tabor | None = None) -> Examined:
+    @staticmethod
+    def settled(seen: Examined, method: Tabor | None = None) -> Examined:
         here: Any = SimpleNamespace(device=torch.device("cpu"))
-        halves: Any = ("to search", "to confirm")
-        return _settled(seen, here, halves, method or Tabor(), 7, self.shares.append)
+        return _settled(seen, here, HALVES, method or Tabor(), 7, lambda _: None)
 
 
 def effects(seen: Examined) -> dict[int, int | None]:
@@ -163,7 +168,7 @@ def test_what_no_longer_stands_out_is_an_effect(monkeypatch: pytest.MonkeyPatch)
     look = SecondLook(monkeypatch, {5: suspect(None)})
     seen = look.settled(examined(NATURAL))
     ((_, halves, first, triggers, others, settings, seed, _),) = look.asked
-    assert (halves, first, others, seed) == (("to search", "to confirm"), 0, [5, 6], 7)
+    assert (halves, first, others, seed) == (HALVES, 0, [5, 6], 7)
     assert settings == Tabor().restoring
     assert [int(trigger.mask.sum()) for trigger in triggers] == [64, 9]  # the small mask of these tests, and the patch
     decision = seen.decide(Tabor())
@@ -191,7 +196,7 @@ def test_what_stands_out_beside_another_in_the_copy_is_no_effect_of_the_first(
 ) -> None:
     """Class 8 was not settled by unlearning the first class's trigger, nor was class 9, which was an effect of it."""
     assert left is not None
-    look = SecondLook(monkeypatch, left, {0: suspect(20.0)})
+    look = SecondLook(monkeypatch, left)
     seen = look.settled(examined({**NATURAL, 8: suspect(8.0), 9: suspect(5.0, shadow_of=8)}))
     assert [seen.suspects[k].shadow_of for k in (8, 9)] == [cause, cause]
     assert set(seen.settled) == {5, 6} - set(left)
@@ -203,88 +208,61 @@ def test_what_stands_out_beside_another_in_the_copy_is_no_effect_of_the_first(
     )
 
 
-@pytest.mark.parametrize(
-    ("without_first", "without_other"),
-    [
-        pytest.param(7.0, {0: suspect(20.0)}, id="so does the first without it"),
-        pytest.param(9.0, {0: suspect(5.7)}, id="so does the first without it, if less"),
-        pytest.param(7.0, None, id="of the first it cannot be told"),
-    ],
-)
-def test_what_stands_out_still_is_a_target(
-    without_first: float, without_other: Left, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    look = SecondLook(monkeypatch, {5: suspect(without_first), 6: suspect(6.0, shadow_of=5)}, without_other)
+@pytest.mark.parametrize("ranks", [{5: 0.0}, {0: 0.0}])
+def test_what_stands_out_still_is_a_target(ranks: dict[int, float], monkeypatch: pytest.MonkeyPatch) -> None:
+    look = SecondLook(monkeypatch, {5: suspect(7.0), 6: suspect(6.0, shadow_of=5)}, ranks)
     seen = look.settled(examined(NATURAL))
-    assert look.looks == [(0, [5, 6]), (5, [0])]
+    assert look.looks == [(0, [5, 6])]
     assert set(seen.flagged(seen.decide(Tabor()))) == {0, 3, 5}
     assert effects(seen) == {0: None, 3: None, 5: None, 6: 5, 7: None}
     assert not seen.settled
 
 
 def test_where_nothing_can_be_unlearned_all_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    look = SecondLook(monkeypatch, None)
-    seen = look.settled(examined(NATURAL))
-    assert look.looks == [(0, [5, 6])]
+    seen = SecondLook(monkeypatch, None, {5: 0.0}).settled(examined(NATURAL))
     assert (seen.suspects, set(seen.settled)) == (NATURAL, set())
 
 
 @pytest.mark.parametrize("effect_of", [None, 0])
-@pytest.mark.parametrize(
-    ("without_first", "without_other"),
-    [
-        pytest.param(9.0, {}, id="it hides the object"),
-        pytest.param(9.0, {0: suspect(None)}, id="it says nothing"),
-        pytest.param(9.0, {0: suspect(5.0)}, id="it stands out no more"),
-        pytest.param(1.7, {0: suspect(1.6)}, id="neither stands out without the other, and it less"),
-    ],
-)
-def test_the_first_is_an_effect_of_what_leaves_less_of_it(
-    without_first: float, without_other: Left, effect_of: int | None, monkeypatch: pytest.MonkeyPatch
+def test_the_first_is_an_effect_of_what_its_patch_speaks_for(
+    effect_of: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where that one was taken for an effect of it: natural patches may stand out more than the planted one."""
     suspects = {0: suspect(30.0), 3: suspect(None), 5: suspect(9.0, effect_of), 6: suspect(7.0, 0), 7: suspect(2.0, 0)}
-    look = SecondLook(monkeypatch, {5: suspect(without_first), 6: suspect(None)}, without_other)
+    look = SecondLook(monkeypatch, {5: suspect(1.7), 6: suspect(None)}, {5: 4.0, 6: 4.5})
     seen = look.settled(examined(suspects))
-    assert look.looks == [(0, [5, 6]), (5, [0])]
-    assert look.shares == [0.5, 1.0]
     assert effects(seen) == {0: 5, 3: None, 5: None, 6: 5, 7: 5}
-    assert seen.settled == {0, 6}
+    assert not seen.settled  # what was unlearned is not what was planted
     decision = seen.decide(Tabor())
     assert set(seen.flagged(decision)) == {3, 5}
     told = warnings_of_effects(seen.suspects, (3, 5), decision.patch_threshold, (), seen.settled)
-    assert told[0].startswith("class 0 stood out too, until what was planted for class 5 was unlearned")
+    assert told[0].startswith(
+        "class 0 answers to a trigger too, which is taken for an effect of what was planted for class 5"
+    )
 
 
 @pytest.mark.parametrize(
-    ("without_first", "without_other", "settled"),
+    ("left", "ranks", "settled"),
     [
-        pytest.param(9.0, 8.0, set(), id="both stand out"),
-        pytest.param(1.7, 1.7, {5}, id="neither does, and as much is left of the first"),
-        pytest.param(1.7, 2.0, {5}, id="neither does, and more is left of the first"),
-        pytest.param(1.7, 9.0, {5}, id="the first does"),
+        pytest.param(9.0, {5: 0.0}, set(), id="it stands out still"),
+        pytest.param(1.7, {5: 5.0}, {5}, id="each speaks as much for the other"),
+        pytest.param(1.7, {0: 2.0}, {5}, id="its patch speaks for the first"),
     ],
 )
 def test_else_an_effect_stays_one(
-    without_first: float, without_other: float, settled: set[int], monkeypatch: pytest.MonkeyPatch
+    left: float, ranks: dict[int, float], settled: set[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = examined({0: suspect(30.0), 5: suspect(9.0, shadow_of=0)})
-    again = SecondLook(monkeypatch, {5: suspect(without_first)}, {0: suspect(without_other)}).settled(seen)
+    again = SecondLook(monkeypatch, {5: suspect(left)}, ranks).settled(seen)
     assert again.suspects == seen.suspects
     assert set(again.settled) == settled
 
 
-def test_of_several_the_one_of_which_most_is_left_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    left = {5: suspect(1.0), 6: suspect(3.0, shadow_of=5), 8: suspect(2.0)}
-    look = SecondLook(monkeypatch, left, {0: suspect(9.0)})
-    look.settled(examined({**NATURAL, 8: suspect(7.0)}))
-    assert look.looks == [(0, [5, 6, 8]), (8, [0])]
-
-
 def test_the_first_may_stand_out_by_its_mask_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    look = SecondLook(monkeypatch, {5: suspect(6.0)})
-    look.settled(examined({5: suspect(6.0)}))
+    look = SecondLook(monkeypatch, {}, {5: 0.0})
+    seen = look.settled(examined({5: suspect(6.0)}))
     assert look.looks == [(3, [5])]
+    assert seen.suspects[5].shadow_of == 3  # whatever it speaks for, which has no patch
 
 
 @pytest.mark.parametrize(

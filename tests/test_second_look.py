@@ -15,7 +15,7 @@ from tabor.data import ImageSet
 from tabor.errors import ModelError
 from tabor.patches import RestoreSettings
 from tabor.repair.unlearning import UnlearningSettings
-from tabor.second_look import UNLEARNING_SHARE, without
+from tabor.second_look import UNLEARNING_SHARE, explained, rank_beside, without
 from tabor.suspects import Suspect
 from tabor.trigger import Trigger
 from tabor.windows import Window
@@ -99,6 +99,23 @@ def test_a_target_of_its_own_stands_out_still_and_an_effect_does_not(
     assert shares[0] == UNLEARNING_SHARE
     assert shares == sorted(shares)
     assert shares[-1] == pytest.approx(1)
+
+
+def test_a_rank_is_how_many_classes_are_above() -> None:
+    classifier = Classifier(Planted(own=0.0, echo=0.5), torch.device("cpu"), (1, SIDE, SIDE))
+    shown = images()
+    logits = classifier.predict(white(FIRST).stamp(shown.images))
+    slow = sum(sum(float(row[k]) > float(row[0]) for k in range(5)) for row in logits) / len(logits)
+    assert rank_beside(classifier, white(FIRST), 0, shown) == pytest.approx(slow)
+    assert 1 < slow < 3
+    assert rank_beside(classifier, white(FIRST), FIRST, shown) == 0
+
+
+def test_of_several_that_the_first_speaks_for_the_cause_is_the_clearest() -> None:
+    ranks = {(1, 2): 9.0, (2, 1): 6.0, (1, 3): 2.0, (3, 1): 8.0, (1, 4): 1.0, (4, 1): 6.0}
+    causes, gone = explained(1, [1, 2, 3, 4], THRESHOLD, lambda *_: {}, lambda *pair: ranks[pair])
+    assert causes == {1: 3, 2: 1, 3: None, 4: 1}
+    assert gone == set()
 
 
 def test_its_passes_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from tabor.evidence import Evidence, measure
 from tabor.journal import Journal
 from tabor.methods.base import Method
 from tabor.result import ClassStatus
-from tabor.second_look import explained, without
+from tabor.second_look import explained, rank_beside, without
 from tabor.solver import Candidate, Progress, SolverSettings, solve
 from tabor.suspects import Suspect, restore_suspects
 from tabor.trigger import Trigger
@@ -23,9 +23,6 @@ from tabor.verdict import Decision, decide
 SEARCH_SHARE, FIRST_LOOK_SHARE = 0.3, 0.9
 """About how much of the time the search takes, where patches are sought after it, and when these are found, for the
 progress line."""
-
-LOOK_SHARE = 0.5
-"""How much of a second look the first of its two copies is."""
 
 SCREENED = ClassStatus.SCREENED
 
@@ -155,23 +152,17 @@ def _settled(
     strong = [k for k, s in standing_out.items() if s.shadow_of is None or s.shadow_of in flagged]
     if not flagged or not set(strong) - {flagged[0]}:
         return seen
-    restoring, begun = method.restoring, iter((0.0, LOOK_SHARE))
+    restoring, size, confirm = method.restoring, halves[1].shape[1:], halves[1]
 
     def look(target: int, others: Sequence[int]) -> dict[int, Suspect] | None:
-        done = next(begun)
         triggers = [trigger.to(classifier.device) for trigger in seen.restored(target)]
-        return without(
-            classifier,
-            halves,
-            target,
-            triggers,
-            others,
-            restoring,
-            seed,
-            lambda share: on_step(done + LOOK_SHARE * share),
-        )
+        return without(classifier, halves, target, triggers, others, restoring, seed, on_step)
 
-    causes, gone = explained(flagged[0], strong, threshold, look)
+    def rank(target: int, other: int) -> float:
+        trigger = seen.suspects[target].patch.trigger(*size).to(classifier.device)
+        return rank_beside(classifier, trigger, other, confirm)
+
+    causes, gone = explained(flagged[0], strong, threshold, look, rank)
 
     def root(target: int | None) -> int | None:
         while target is not None and (of := causes.get(target)) is not None:

@@ -2,17 +2,17 @@
 
 Where a backdoor was planted other classes have stronger patches too than in any clean model, now and then stronger than
 the planted one.  Whether one of them that stands out was a target of its own, or is such an effect, shows in a copy of
-the model that has unlearned the other's trigger: the same test is made again, and what remains is held against the law
-of clean models as they are.  Not in the paper, which reports such classes beside the right one; measured in
+the model that has unlearned the first one's trigger: the same test is made again, and what remains is held against the
+law of clean models as they are.  Not in the paper, which reports such classes beside the right one; measured in
 docs/results/second-look.md.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+import torch
 from torch import nn
 
 from tabor.access import Classifier
@@ -42,45 +42,52 @@ Look = Callable[[int, Sequence[int]], "dict[int, Suspect] | None"]
 
 
 def explained(
-    first: int, strong: Sequence[int], threshold: float, look: Look
+    first: int, strong: Sequence[int], threshold: float, look: Look, rank: Callable[[int, int], float]
 ) -> tuple[dict[int, int | None], set[int]]:
     """Returns of which class the others are effects, as far as unlearning tells.
 
-    What does not stand out any more without the first is an effect of it.  But natural patches that a backdoor makes
-    stronger may stand out more than the planted one, and unlearning one of two patches of the same picture takes much
-    of the other.  So the first is looked at again without that one of the others of which most is left; where less is
-    left of the first then, it is the effect.
+    What does not stand out any more without the first is an effect of it, or the first of that: unlearning either takes
+    away both.  What a backdoor makes stronger speaks for the planted class as well, what was planted for that alone.
+    So the cause is the one that the other's patch ranks higher.
 
     Args:
         first: the flagged class that stands out most.
         strong: the classes whose patch stands out, whether or not they are taken for effects.
         threshold: what an anomaly index must exceed to stand out.
         look: see `without`.
+        rank: of the second class, with the first one's patch stamped; see `rank_beside`.
 
     Returns:
         For each class of which that was found, the one that it is an effect of, None: of none after all; and those
-        that stood out until another's trigger was unlearned.
+        that stood out until the trigger of that one was unlearned.
     """
     others = [k for k in strong if k != first]
     left = look(first, others)
     if left is None:
         return {}, set()
-    gone = {k for k in others if _left(left, k) <= threshold}
+    standing = {k for k, s in left.items() if s.alone is not None and s.alone > threshold}
+    gone = {k for k in others if k not in standing}
     causes: dict[int, int | None] = dict.fromkeys(gone, first)
-    causes |= {k: first if of in gone else of for k in {*others} - gone if (of := left[k].shadow_of) is not None}
-    telling = [k for k in others if k in left and left[k].anomaly_index is not None]
-    if telling and first in strong:
-        second = max(telling, key=lambda k: _left(left, k))
-        back = look(second, [first])
-        if back is not None and _left(back, first) <= threshold and _left(back, first) < _left(left, second):
-            return causes | {first: second, second: None}, gone - {second} | {first}
+    causes |= {k: first if of in gone else of for k in standing if (of := left[k].shadow_of) is not None}
+    claims = {k: rank(k, first) - rank(first, k) for k in gone} if first in strong else {}
+    if claims and max(claims.values()) > 0:
+        cause = max(claims, key=lambda k: claims[k])
+        return causes | {first: cause, cause: None}, set()
     return causes, gone
 
 
-def _left(suspects: Mapping[int, Suspect], target: int) -> float:
-    """How far a class stands out; −∞ where its patch says nothing."""
-    found = suspects.get(target)
-    return -math.inf if found is None or found.alone is None else found.alone
+@torch.no_grad()
+def rank_beside(classifier: Classifier, trigger: Trigger, other: int, images: ImageSet) -> float:
+    """Returns how many classes are above another one where a trigger is stamped, on average; 0: it is the answer.
+
+    Args:
+        classifier: the model.
+        trigger: on the classifier's device.
+        other: the class.
+        images: clean images, on the classifier's device.
+    """
+    logits = classifier.predict(trigger.stamp(images.images))
+    return float((logits > logits[:, other, None]).sum(1).float().mean())
 
 
 def without(
