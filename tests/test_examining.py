@@ -132,14 +132,14 @@ class SecondLook:
 
     Args:
         left: what is left of the others in the copy.
-        ranks: of each class, whatever other one's patch is stamped; 5 where nothing is said.
+        ranks: of each class, whatever other one's patch is stamped; 0.5 where nothing is said.
     """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, left: Left, ranks: dict[int, float] | None = None) -> None:
         self.asked: list[tuple[Any, ...]] = []
         self._left, self._ranks = left, ranks or {}
         monkeypatch.setattr("tabor.examining.without", self)
-        monkeypatch.setattr("tabor.examining.rank_beside", lambda _, __, other, ___: self._ranks.get(other, 5.0))
+        monkeypatch.setattr("tabor.examining.rank_beside", lambda _, __, other, ___: self._ranks.get(other, 0.5))
 
     def __call__(self, *asked: Any) -> Left:
         self.asked.append(asked)
@@ -229,7 +229,7 @@ def test_the_first_is_an_effect_of_what_its_patch_speaks_for(
 ) -> None:
     """Also where that one was taken for an effect of it: natural patches may stand out more than the planted one."""
     suspects = {0: suspect(30.0), 3: suspect(None), 5: suspect(9.0, effect_of), 6: suspect(7.0, 0), 7: suspect(2.0, 0)}
-    look = SecondLook(monkeypatch, {5: suspect(1.7), 6: suspect(None)}, {5: 4.0, 6: 4.5})
+    look = SecondLook(monkeypatch, {5: suspect(1.7), 6: suspect(None)}, {5: 0.25, 6: 0.28})
     seen = look.settled(examined(suspects))
     assert effects(seen) == {0: 5, 3: None, 5: None, 6: 5, 7: 5}
     assert not seen.settled  # what was unlearned is not what was planted
@@ -245,8 +245,8 @@ def test_the_first_is_an_effect_of_what_its_patch_speaks_for(
     ("left", "ranks", "settled"),
     [
         pytest.param(9.0, {5: 0.0}, set(), id="it stands out still"),
-        pytest.param(1.7, {5: 5.0}, {5}, id="each speaks as much for the other"),
-        pytest.param(1.7, {0: 2.0}, {5}, id="its patch speaks for the first"),
+        pytest.param(1.7, {5: 0.35}, {5}, id="each speaks about as much for the other"),
+        pytest.param(1.7, {0: 0.1}, {5}, id="its patch speaks for the first"),
     ],
 )
 def test_else_an_effect_stays_one(

@@ -31,6 +31,10 @@ UNLEARNING_SHARE = 0.3
 AGREEING = 0.9
 """Share of clean images that the copy must send to the model's own class: it is to be the model but for the trigger."""
 
+CLEARLY = 0.2
+"""By how much the two ranks must differ for the first to be the effect: patches that have nothing to do with each other
+rank the other's class by chance."""
+
 LEAST_BATCH = 4
 KEPT = 4
 """What a step of unlearning keeps of an image, at most, in what a step of the search does: its batch holds half as many
@@ -48,7 +52,7 @@ def explained(
 
     What does not stand out any more without the first is an effect of it, or the first of that: unlearning either takes
     away both.  What a backdoor makes stronger speaks for the planted class as well, what was planted for that alone.
-    So the cause is the one that the other's patch ranks higher.
+    So the cause is the one that the other's patch ranks clearly higher, else the first.
 
     Args:
         first: the flagged class that stands out most.
@@ -70,7 +74,7 @@ def explained(
     causes: dict[int, int | None] = dict.fromkeys(gone, first)
     causes |= {k: first if of in gone else of for k in standing if (of := left[k].shadow_of) is not None}
     claims = {k: rank(k, first) - rank(first, k) for k in gone} if first in strong else {}
-    if claims and max(claims.values()) > 0:
+    if claims and max(claims.values()) > CLEARLY:
         cause = max(claims, key=lambda k: claims[k])
         return causes | {first: cause, cause: None}, set()
     return causes, gone
@@ -78,7 +82,9 @@ def explained(
 
 @torch.no_grad()
 def rank_beside(classifier: Classifier, trigger: Trigger, other: int, images: ImageSet) -> float:
-    """Returns how many classes are above another one where a trigger is stamped, on average; 0: it is the answer.
+    """Returns how many classes are above another one where a trigger is stamped, on average, as a share of the others.
+
+    0: it is the answer; 1: it is the last.
 
     Args:
         classifier: the model.
@@ -87,7 +93,7 @@ def rank_beside(classifier: Classifier, trigger: Trigger, other: int, images: Im
         images: clean images, on the classifier's device.
     """
     logits = classifier.predict(trigger.stamp(images.images))
-    return float((logits > logits[:, other, None]).sum(1).float().mean())
+    return float((logits > logits[:, other, None]).sum(1).float().mean()) / max(logits.shape[1] - 1, 1)
 
 
 def without(
