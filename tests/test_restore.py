@@ -439,7 +439,7 @@ def test_what_most_classes_have_is_natural(telling: int, silent: int, worth: flo
     classifier = Classifier(Planted(), torch.device("cpu"), (1, 12, 12))
     evidence = measure(classifier, patch.trigger(12, 12), 2, images())
     one = Suspect(patch, evidence, in_sight=True, index=9.0)
-    common = is_common([one] * telling + [replace(one, in_sight=False)] * silent)
+    common = is_common(one, [one] * telling + [replace(one, in_sight=False)] * silent)
     assert replace(one, common=common).anomaly_index == index
 
 

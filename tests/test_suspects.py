@@ -17,7 +17,7 @@ from tabor.suspects import Suspect, caster, is_common, restore_suspects
 from tabor.windows import Window
 
 from .closed_form import CPU
-from .test_examining import suspect
+from .test_examined import suspect
 from .test_restore import BOARD, SETTINGS, WINDOW, Chequered, Planted, images, standing
 
 NATURAL = standing(0.9, 9.0, WINDOW)
@@ -74,10 +74,20 @@ def test_of_several_the_one_that_stands_out_most_casts_an_effect() -> None:
         pytest.param([NATURAL, *[replace(NATURAL, shadow_of=0)] * 4], False, id="one backdoor and its effects"),
         pytest.param([standing(-0.1, 9.0, WINDOW)] * 3, False, id="worth nothing"),
         pytest.param([NATURAL] * 2, False, id="only two"),
+        pytest.param([NATURAL, *[standing(2.0, 4.6, WINDOW)] * 2], True, id="the others stand out half as far"),
+        pytest.param([NATURAL, *[standing(2.0, 4.4, WINDOW)] * 2], False, id="no other stands out nearly as far"),
+        pytest.param([*[NATURAL] * 3, *[standing(2.0, 1.0, WINDOW)] * 3], False, id="half of the classes have one"),
     ],
 )
 def test_what_most_classes_have_is_natural(found: Sequence[Suspect], common: bool) -> None:
-    assert is_common(found) == common
+    assert is_common(found[0], found) == common
+
+
+def test_one_that_stands_out_further_than_most_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a planted one does beside natural ones."""
+    far, near = standing(0.4, 9.0, Window(9, 9, 12, 12)), standing(0.9, 2.0, WINDOW)
+    found = looked_at(monkeypatch, {0: far, 1: near, 2: near})
+    assert {target: one.anomaly_index for target, one in found.items()} == {0: 9.0, 1: None, 2: None}
 
 
 def test_what_is_natural_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,9 +31,10 @@ that stands out less and, moved to the other's place, works for the other's clas
 the same picture, which convolutions see anywhere, and what the network makes of it elsewhere nobody taught it.  A
 second backdoor that is so much weaker, or of the same picture, is seen once the first has been unlearned."""
 
-COMMON = 3
-"""Where so many of the classes looked at, and more than half of them, have a patch that says something, such patches
-are natural to the model: what is in one place may tell the class.  Only one worth more than a real image counts."""
+COMMON, AS_FAR = 3, 0.5
+"""Where so many of the classes looked at, and more than half of them, have a patch that is worth something and stands
+out this share as far as a patch does, it is natural to the model: what is in one place may tell the class.  Only one
+worth more than a real image counts then."""
 
 FINER = 2.0
 """What many colours must be worth more than few to be taken for the trigger, in leads of a clean image's own class, as
@@ -57,7 +58,7 @@ class Suspect:
             how well this one works (`effect`); None where it was not measured, as the patch says nothing.
         shadow_of: the class whose patch stands out more and lies in the same place, is far stronger, or is the same
             picture, if there is one: what was planted for that class moves images to others too.
-        common: whether most of the classes that were looked at have a patch that says something.
+        common: whether most of the classes that were looked at have a patch that stands out about as far.
     """
 
     patch: Patch
@@ -192,8 +193,7 @@ def restore_suspects(
 
     casters = {target: caster(target, suspects, works) for target in suspects}
     suspects = {target: replace(s, shadow_of=_root(target, casters)) for target, s in suspects.items()}
-    common = is_common(suspects.values())
-    return {target: replace(suspect, common=common) for target, suspect in suspects.items()}
+    return {target: replace(s, common=is_common(s, suspects.values())) for target, s in suspects.items()}
 
 
 def _look_closely(
@@ -226,10 +226,12 @@ def _strongest(ground: Ground, target: int, first: Sequence[Window], seed: int) 
     return (fine, many) if many.worth > enough else (coarse, few)
 
 
-def is_common(suspects: Collection[Suspect]) -> bool:
-    """Whether patches that say something are natural to the model, as most of the classes looked at have one."""
-    telling = sum(suspect.anomaly_index is not None and suspect.patch.worth > 0 for suspect in suspects)
-    return telling >= COMMON and 2 * telling > len(suspects)
+def is_common(own: Suspect, suspects: Collection[Suspect]) -> bool:
+    """Whether a patch is natural to the model: most of the classes looked at have one that stands out about as far."""
+    least = AS_FAR * max(own.index or 0.0, 0.0)
+    indices = [s.anomaly_index for s in suspects if s.patch.worth > 0]
+    alike = sum(index is not None and index >= least for index in indices)
+    return alike >= COMMON and 2 * alike > len(suspects)
 
 
 def caster(target: int, suspects: Mapping[int, Suspect], works: Callable[[Patch, int], bool]) -> int | None:
