@@ -115,32 +115,20 @@ def warnings_about(classifier: Classifier, images: ImageSet, targets: Sequence[i
     return told
 
 
-def warnings_of_effects(
-    suspects: Mapping[int, Suspect],
-    flagged: Sequence[int],
-    threshold: float | None,
-    by_mask: Collection[int],
-    settled: Collection[int],
-) -> list[str]:
+def warnings_of_effects(effects: Mapping[int, int], settled: Collection[int]) -> list[str]:
     """Returns a warning for each class that would be flagged, were it not taken for an effect of a flagged one.
 
     Args:
-        suspects: the classes that were looked at closely.
-        flagged: those that are reported.
-        threshold: of patches; None: they count for nothing.
-        by_mask: the classes whose small mask stands out and works.
+        effects: these classes, with that one.
         settled: those that stood out until that one's trigger was unlearned.
     """
     return [
-        f"class {target} stood out too, until what was planted for class {suspect.shadow_of} was unlearned in a copy "
-        f"of the model: it is taken for an effect of that"
+        f"class {target} stood out too, until what was planted for class {cause} was unlearned in a copy of the model: "
+        f"it is taken for an effect of that"
         if target in settled
         else f"class {target} answers to a trigger too, which is taken for an effect of what was planted for class "
-        f"{suspect.shadow_of}; unlearn that one and scan again (tabor patch --rescan) to know"
-        for target, suspect in sorted(suspects.items())
-        if suspect.shadow_of in flagged
-        and target not in flagged
-        and (target in by_mask or (suspect.alone is not None and threshold is not None and suspect.alone > threshold))
+        f"{cause}; unlearn that one and scan again (tabor patch --rescan) to know"
+        for target, cause in effects.items()
     ]
 
 

@@ -113,8 +113,7 @@ def scan(
     seen = examine(classifier, (search, confirm), targets, chosen, settings, seed, journal, on_progress)
     decision = seen.decide(chosen)
     flagged = seen.flagged(decision)
-    by_mask = seen.by_mask(decision)
-    effects = warnings_of_effects(seen.suspects, flagged, decision.patch_threshold, by_mask, seen.settled)
+    effects = warnings_of_effects(seen.explained_away(decision), seen.settled)
     result = ScanResult(
         verdict=decision.verdict,
         reason=decision.reason,

@@ -1,15 +1,15 @@
 """Of several classes that stand out, which are targets and which are effects: what unlearning one of them leaves.
 
-Where a backdoor was planted other classes have stronger patches too than in any clean model, now and then stronger than
-the planted one.  Whether one of them that stands out was a target of its own, or is such an effect, shows in a copy of
-the model that has unlearned the first one's trigger: the same test is made again, and what remains is held against the
-law of clean models as they are.  Not in the paper, which reports such classes beside the right one; measured in
-docs/results/second-look.md.
+Where a backdoor was planted other classes have smaller masks and stronger patches too than in any clean model, now and
+then stronger than the planted one.  Whether one of them that stands out was a target of its own, or is such an effect,
+shows in a copy of the model that has unlearned the first one's trigger: what stands out there by its patch, or the
+mask that works there, is no effect of that.  Not in the paper, which reports such classes beside the right one;
+measured in docs/results/second-look.md.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -19,6 +19,8 @@ from tabor.access import Classifier
 from tabor.attacks.badnet import Backdoor
 from tabor.data import ImageSet
 from tabor.evidence import measure
+from tabor.examined import Examined
+from tabor.methods.base import Method
 from tabor.patches import RestoreSettings
 from tabor.repair.unlearning import UnlearningSettings, unlearn
 from tabor.repair.variation import also_plain
@@ -31,6 +33,9 @@ UNLEARNING_SHARE = 0.3
 AGREEING = 0.9
 """Share of clean images that the copy must send to the model's own class: it is to be the model but for the trigger."""
 
+STILL = 0.5
+"""Attack success from which a class's small mask works in the copy as well, and so by itself."""
+
 CLEARLY = 0.2
 """By how much the two ranks must differ for the first to be the effect: patches that have nothing to do with each other
 rank the other's class by chance."""
@@ -41,12 +46,78 @@ KEPT = 4
 stamped ones, and the weights have gradients too."""
 
 
-Look = Callable[[int, Sequence[int]], "dict[int, Suspect] | None"]
-"""Takes a class whose triggers are unlearned, and others; see `without`."""
+def settled(
+    seen: Examined,
+    classifier: Classifier,
+    halves: tuple[ImageSet, ImageSet],
+    method: Method,
+    seed: int,
+    on_step: Callable[[float], None],
+) -> Examined:
+    """Looks again at the classes that stand out beside the first one, which are targets or effects of its trigger.
+
+    These are the classes whose patch stands out, whether or not it was taken for an effect, and those that are flagged
+    by their small mask alone.
+
+    Args:
+        seen: what was found.
+        classifier: the model, which stays as it is.
+        halves: images to search with and others to measure on, on the classifier's device.
+        method: the tests, and the search for patches, without which nothing is looked at again.
+        seed: of every random draw.
+        on_step: called with the share of the work done, in [0, 1].
+
+    Returns:
+        The same, with what was found of which classes are effects.
+    """
+    decision = seen.decide(method)
+    flagged, by_patch = seen.flagged(decision), seen.by_patch(decision)
+    if not flagged or method.restoring is None or decision.patch_threshold is None:
+        return seen
+    first = flagged[0]
+    strong = [k for k, s in seen.suspects.items() if k in by_patch and (s.shadow_of is None or s.shadow_of in flagged)]
+    small = [k for k in flagged if k not in strong and k != first]
+    others = [k for k in strong if k != first]
+    if not small and not others:
+        return seen
+    triggers = [trigger.to(classifier.device) for trigger in seen.restored(first)]
+    copy = without(classifier, halves, first, triggers, seed)
+    if copy is None:
+        return seen
+    on_step(UNLEARNING_SHARE)
+    masks = {k: seen.mask(k).to(classifier.device) for k in small}
+    lost = {k for k, mask in masks.items() if measure(copy, mask, k, halves[1]).attack_success < STILL}
+    left = _patches_in(copy, halves, others, method.restoring, seed, on_step)
+    classifier.image_passes += copy.image_passes
+
+    def rank(target: int, other: int) -> float:
+        trigger = seen.suspects[target].patch.trigger(*halves[1].shape[1:]).to(classifier.device)
+        return rank_beside(classifier, trigger, other, halves[1])
+
+    causes, gone = explained(first, strong, decision.patch_threshold, left, rank)
+    return _with_causes(seen, first, causes, gone, lost)
+
+
+def _with_causes(
+    seen: Examined, first: int, causes: Mapping[int, int | None], gone: Collection[int], lost: Collection[int]
+) -> Examined:
+    """What was found, with the causes of patches, and the masks that went with the first class's trigger."""
+
+    def root(target: int) -> int:
+        return target if (of := causes.get(target)) is None else root(of)
+
+    of = {k: causes.get(k, suspect.shadow_of) for k, suspect in seen.suspects.items()}
+    suspects = {k: replace(s, shadow_of=None if (by := of[k]) is None else root(by)) for k, s in seen.suspects.items()}
+    told = {*gone, *lost} if root(first) == first else ()  # else what was unlearned is not what was planted
+    return replace(seen, suspects=suspects, by_mask_of=dict.fromkeys(lost, root(first)), settled=told)
 
 
 def explained(
-    first: int, strong: Sequence[int], threshold: float, look: Look, rank: Callable[[int, int], float]
+    first: int,
+    strong: Sequence[int],
+    threshold: float,
+    left: Mapping[int, Suspect],
+    rank: Callable[[int, int], float],
 ) -> tuple[dict[int, int | None], set[int]]:
     """Returns of which class the others are effects, as far as unlearning tells.
 
@@ -58,17 +129,14 @@ def explained(
         first: the flagged class that stands out most.
         strong: the classes whose patch stands out, whether or not they are taken for effects.
         threshold: what an anomaly index must exceed to stand out.
-        look: see `without`.
+        left: what the others' patches are without the first one's trigger.
         rank: of the second class, with the first one's patch stamped; see `rank_beside`.
 
     Returns:
         For each class of which that was found, the one that it is an effect of, None: of none after all; and those
-        that stood out until the trigger of that one was unlearned.
+        that stood out until the first one's trigger was unlearned.
     """
     others = [k for k in strong if k != first]
-    left = look(first, others)
-    if left is None:
-        return {}, set()
     standing = {k for k, s in left.items() if s.alone is not None and s.alone > threshold}
     gone = {k for k in others if k not in standing}
     causes: dict[int, int | None] = dict.fromkeys(gone, first)
@@ -76,7 +144,7 @@ def explained(
     claims = {k: rank(k, first) - rank(first, k) for k in gone} if first in strong else {}
     if claims and max(claims.values()) > CLEARLY:
         cause = max(claims, key=lambda k: claims[k])
-        return causes | {first: cause, cause: None}, set()
+        causes |= {first: cause, cause: None}
     return causes, gone
 
 
@@ -97,30 +165,20 @@ def rank_beside(classifier: Classifier, trigger: Trigger, other: int, images: Im
 
 
 def without(
-    classifier: Classifier,
-    halves: tuple[ImageSet, ImageSet],
-    target: int,
-    triggers: Sequence[Trigger],
-    others: Sequence[int],
-    settings: RestoreSettings,
-    seed: int,
-    on_step: Callable[[float], None],
-) -> dict[int, Suspect] | None:
-    """Returns what the other classes' patches are where the target's triggers are unlearned.
+    classifier: Classifier, halves: tuple[ImageSet, ImageSet], target: int, triggers: Sequence[Trigger], seed: int
+) -> Classifier | None:
+    """Returns a copy of the model in which the target's triggers are unlearned.
 
     Args:
         classifier: the model, which stays as it is.
-        halves: images to unlearn and to search with, and others to measure on.
-        target: the class whose triggers are unlearned, on the classifier's device.
-        triggers: at least one.
-        others: the classes to look at again.
-        settings: the search for patches.
+        halves: images to unlearn with, and others to measure on.
+        target: the class whose triggers are unlearned.
+        triggers: at least one, on the classifier's device.
         seed: of every random draw.
-        on_step: called with the share of the work done, in [0, 1].
 
     Returns:
-        The classes, but for those of which every window hides the object; None where it cannot be told: nothing in the
-        model can learn, a trigger works all the same, or the copy sees other things in clean images.
+        None where nothing can be told by it: nothing in the model can learn, a trigger works all the same, or the copy
+        sees other things in clean images.
     """
     planted = [Backdoor(trigger, target) for trigger in triggers]
     search, confirm = halves
@@ -130,21 +188,23 @@ def without(
         return None
     if _agreement(classifier, copy, confirm) < AGREEING:
         return None
-    if any(measure(copy, backdoor.trigger, target, confirm).works for backdoor in planted):
-        return None
-    on_step(UNLEARNING_SHARE)
-    all_of_them = replace(settings, by_worth=len(others), by_score=0)
-    again = restore_suspects(
-        copy,
-        halves,
-        others,
-        {},
-        all_of_them,
-        seed,
-        lambda share: on_step(UNLEARNING_SHARE + (1 - UNLEARNING_SHARE) * share),
-    )
-    classifier.image_passes += copy.image_passes
-    return again
+    works = any(measure(copy, backdoor.trigger, target, confirm).works for backdoor in planted)
+    return None if works else copy
+
+
+def _patches_in(
+    copy: Classifier,
+    halves: tuple[ImageSet, ImageSet],
+    targets: Sequence[int],
+    settings: RestoreSettings,
+    seed: int,
+    on_step: Callable[[float], None],
+) -> dict[int, Suspect]:
+    """The patches of these classes, but for those of which every window hides the object."""
+    if not targets:
+        return {}
+    every, rest = replace(settings, by_worth=len(targets), by_score=0), 1 - UNLEARNING_SHARE
+    return restore_suspects(copy, halves, targets, {}, every, seed, lambda s: on_step(UNLEARNING_SHARE + rest * s))
 
 
 def _agreement(one: Classifier, other: Classifier, images: ImageSet) -> float:

@@ -1,0 +1,103 @@
+"""What was found for each class, before anything is concluded, and which classes that flags."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from tabor.evidence import Evidence
+from tabor.methods.base import Method
+from tabor.result import ClassStatus
+from tabor.solver import Candidate
+from tabor.suspects import Suspect
+from tabor.trigger import Trigger
+from tabor.verdict import Decision, decide
+
+
+@dataclass(frozen=True)
+class Examined:
+    """What was found for each class before anything is concluded; the lists run along the classes searched.
+
+    Attributes:
+        candidates: how each class's search ended.
+        evidence: what was measured on its trigger.
+        scores: the trigger's quality; None where none works or the class was not searched to the end.
+        suspects: the classes that were looked at closely.
+        peers: classes that were searched to the end whatever their masks: what the others are held against.
+        by_mask_of: classes whose small mask was found to be an effect of another class's trigger, with that class.
+        settled: classes that stood out until the trigger of the one that stands out most was unlearned.
+    """
+
+    candidates: list[Candidate]
+    evidence: list[Evidence]
+    scores: list[float | None]
+    suspects: dict[int, Suspect]
+    peers: Collection[int]
+    by_mask_of: Mapping[int, int] = field(default_factory=dict)
+    settled: Collection[int] = ()
+
+    @property
+    def causes(self) -> dict[int, int]:
+        """The classes that are taken for an effect of another class's trigger, with that class."""
+        by_patch = {k: of for k, suspect in self.suspects.items() if (of := suspect.shadow_of) is not None}
+        return by_patch | dict(self.by_mask_of)
+
+    def decide(self, method: Method) -> Decision:
+        """Applies the method's tests.
+
+        A class is not flagged by its small mask where its patch, or the mask, is a part or an effect of a flagged
+        class's trigger.
+        """
+        decision = self._decide(method, effects=())
+        effects = {target for target, of in self.causes.items() if of in self.flagged(decision)}
+        return self._decide(method, effects) if effects & set(self.flagged(decision)) else decision
+
+    def _decide(self, method: Method, effects: Collection[int]) -> Decision:
+        return decide(
+            self.scores,
+            method.outliers,
+            finished=[c.status is ClassStatus.CONVERGED for c in self.candidates],
+            confirmed=[
+                e.works and c.target not in effects for c, e in zip(self.candidates, self.evidence, strict=True)
+            ],
+            screened=[c.status is ClassStatus.SCREENED for c in self.candidates],
+            peers=[c.target in self.peers for c in self.candidates],
+            patches=[s.anomaly_index if (s := self.suspects.get(c.target)) else None for c in self.candidates],
+        )
+
+    def by_mask(self, decision: Decision) -> set[int]:
+        """Returns the classes whose small mask stands out and works, whether or not they are flagged by it."""
+        each = zip(self.candidates, self.evidence, decision.anomaly_indices, strict=True)
+        return {c.target for c, e, index in each if e.works and index is not None and index > decision.threshold}
+
+    def by_patch(self, decision: Decision) -> set[int]:
+        """Returns the classes whose patch stands out, whether or not they are flagged by it."""
+        threshold = decision.patch_threshold
+        if threshold is None:
+            return set()
+        return {k for k, s in self.suspects.items() if s.alone is not None and s.alone > threshold}
+
+    def flagged(self, decision: Decision) -> tuple[int, ...]:
+        """Returns the classes that a decision flags, most anomalous first."""
+        return tuple(self.candidates[k].target for k in decision.targets)
+
+    def explained_away(self, decision: Decision) -> dict[int, int]:
+        """Returns the classes that would be flagged, were they not taken for an effect of a flagged one, with that."""
+        flagged, standing_out = self.flagged(decision), self.by_mask(decision) | self.by_patch(decision)
+        causes = sorted(self.causes.items())
+        return {k: of for k, of in causes if of in flagged and k in standing_out and k not in flagged}
+
+    def mask(self, target: int) -> Trigger:
+        """Returns the smallest trigger found for a class."""
+        return next(c.trigger for c in self.candidates if c.target == target)
+
+    def restored(self, target: int) -> list[Trigger]:
+        """Returns what was restored of a class's trigger, the smallest mask and the whole patch, as far as it works."""
+        masks = {c.target: c.trigger for c, e in zip(self.candidates, self.evidence, strict=True) if e.works}
+        return [found[target] for found in (masks, self.patches([target])) if target in found]
+
+    def patches(self, flagged: Sequence[int]) -> dict[int, Trigger]:
+        """Returns the whole triggers of the flagged classes, where one works."""
+        working = {target: self.suspects[target] for target in flagged if target in self.suspects}
+        height, width = self.candidates[0].trigger.mask.shape[1:]
+        return {target: s.patch.trigger(height, width).to("cpu") for target, s in working.items() if s.works}

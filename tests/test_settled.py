@@ -1,0 +1,213 @@
+"""Which of the classes beside the first are effects: the second look, with what it sees told."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from tabor.evidence import Evidence
+from tabor.examined import Examined
+from tabor.methods.tabor import Tabor
+from tabor.patches import RestoreSettings
+from tabor.second_look import settled
+from tabor.suspects import Suspect
+from tabor.trigger import Trigger
+
+from .test_examined import EVIDENCE, examined, suspect
+
+Left = dict[int, Suspect] | None
+HALVES: Any = (SimpleNamespace(shape=(1, 8, 8)), SimpleNamespace(shape=(1, 8, 8)))
+
+
+class SecondLook:
+    """Stands for what `settled` has done with the model: answers as told, and remembers what it was asked.
+
+    Args:
+        left: what is left of the others' patches in the copy; None: there is no copy.
+        ranks: of each class, whatever other one's patch is stamped; 0.5 where nothing is said.
+        success: of the small masks in the copy.
+    """
+
+    def __init__(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        left: Left,
+        ranks: dict[int, float] | None = None,
+        success: float = 1.0,
+    ) -> None:
+        self.unlearned: list[tuple[int, list[int], int]] = []
+        self.looked_at: list[tuple[list[int], RestoreSettings, int]] = []
+        self.stamped: list[int] = []
+        self.copy = SimpleNamespace(image_passes=100)
+        self._left, self._ranks, self._success = left, ranks or {}, success
+        for name in ("without", "restore_suspects", "measure", "rank_beside"):
+            monkeypatch.setattr(f"tabor.second_look.{name}", getattr(self, name))
+
+    def without(self, _: Any, halves: Any, first: int, triggers: list[Trigger], seed: int) -> Any:
+        assert halves == HALVES
+        self.unlearned.append((first, [int(trigger.mask.sum()) for trigger in triggers], seed))
+        return None if self._left is None else self.copy
+
+    def restore_suspects(
+        self, copy: Any, halves: Any, others: list[int], scores: Any, settings: RestoreSettings, seed: int, *_: Any
+    ) -> Left:
+        assert (copy, halves, scores) == (self.copy, HALVES, {})
+        self.looked_at.append((others, settings, seed))
+        return self._left
+
+    def measure(self, copy: Any, _: Trigger, target: int, images: Any) -> Evidence:
+        assert (copy, images) == (self.copy, HALVES[1])
+        self.stamped.append(target)
+        return replace(EVIDENCE, attacked=round(20 * self._success))
+
+    def rank_beside(self, _: Any, __: Trigger, other: int, ___: Any) -> float:
+        return self._ranks.get(other, 0.5)
+
+    def settled(self, seen: Examined, method: Tabor | None = None) -> Examined:
+        here: Any = SimpleNamespace(device=torch.device("cpu"), image_passes=23)
+        again = settled(seen, here, HALVES, method or Tabor(), 7, lambda _: None)
+        assert here.image_passes == 23 + (100 if self.looked_at or self.stamped else 0)  # the copy's are counted
+        return again
+
+
+def effects(seen: Examined) -> dict[int, int | None]:
+    return {k: s.shadow_of for k, s in seen.suspects.items()}
+
+
+NATURAL = {0: suspect(30.0), 3: suspect(None), 5: suspect(9.0), 6: suspect(6.0, shadow_of=5), 7: suspect(2.0)}
+"""Two stand out by their patches and an effect of one of them, class 3 by its mask."""
+
+
+def test_what_no_longer_stands_out_is_an_effect(monkeypatch: pytest.MonkeyPatch) -> None:
+    look = SecondLook(monkeypatch, {5: suspect(None)})
+    seen = look.settled(examined(NATURAL))
+    assert look.unlearned == [(0, [64, 9], 7)]  # the small mask of these tests, and the patch
+    ((others, settings, seed),) = look.looked_at
+    assert (others, settings.by_worth, settings.by_score, seed) == ([5, 6], 2, 0, 7)
+    decision = seen.decide(Tabor())
+    assert set(seen.flagged(decision)) == {0, 3}
+    assert effects(seen) == {0: None, 3: None, 5: 0, 6: 0, 7: None}
+    assert seen.explained_away(decision) == {5: 0, 6: 0}
+    assert set(seen.settled) == {5, 6}
+
+
+@pytest.mark.parametrize(("success", "lost"), [(0.45, True), (0.5, False)])
+def test_a_small_mask_that_works_no_more_is_an_effect(
+    success: float, lost: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look = SecondLook(monkeypatch, {}, success=success)
+    seen = look.settled(examined({0: suspect(30.0)}))
+    assert look.unlearned == [(0, [64, 9], 7)]
+    assert (look.stamped, look.looked_at) == ([3], [])
+    decision = seen.decide(Tabor())
+    assert set(seen.flagged(decision)) == ({0} if lost else {0, 3})
+    assert seen.explained_away(decision) == ({3: 0} if lost else {})
+    assert set(seen.settled) == ({3} if lost else set())
+
+
+def test_it_is_an_effect_of_what_the_first_is_an_effect_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = SecondLook(monkeypatch, {5: suspect(None)}, {5: 0.1}, success=0.0).settled(
+        examined({0: suspect(30.0), 5: suspect(9.0)})
+    )
+    decision = seen.decide(Tabor())
+    assert seen.flagged(decision) == (5,)
+    assert seen.explained_away(decision) == {0: 5, 3: 5}
+    assert not seen.settled  # what was unlearned is not what was planted
+
+
+@pytest.mark.parametrize(
+    ("left", "cause"),
+    [
+        pytest.param({5: suspect(8.0), 8: suspect(7.0, shadow_of=5)}, 5, id="of one that stands out still"),
+        pytest.param(
+            {8: suspect(7.0, shadow_of=5)}, 0, id="of one that does not, and is an effect of the first itself"
+        ),
+    ],
+)
+def test_what_stands_out_beside_another_in_the_copy_is_no_effect_of_the_first(
+    left: Left, cause: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Class 8 was not settled by unlearning the first class's trigger, nor was class 9, which was an effect of it."""
+    assert left is not None
+    look = SecondLook(monkeypatch, left)
+    seen = look.settled(examined({**NATURAL, 8: suspect(8.0), 9: suspect(5.0, shadow_of=8)}))
+    assert [seen.suspects[k].shadow_of for k in (8, 9)] == [cause, cause]
+    assert set(seen.settled) == {5, 6} - set(left)
+    flagged = seen.flagged(seen.decide(Tabor()))
+    assert set(flagged) == {0, 3} | ({5} & set(left))
+    assert (seen.explained_away(seen.decide(Tabor())).get(8) == cause) is (cause in flagged)
+
+
+@pytest.mark.parametrize("ranks", [{5: 0.0}, {0: 0.0}])
+def test_what_stands_out_still_is_a_target(ranks: dict[int, float], monkeypatch: pytest.MonkeyPatch) -> None:
+    look = SecondLook(monkeypatch, {5: suspect(7.0), 6: suspect(6.0, shadow_of=5)}, ranks)
+    seen = look.settled(examined(NATURAL))
+    assert [others for others, *_ in look.looked_at] == [[5, 6]]
+    assert set(seen.flagged(seen.decide(Tabor()))) == {0, 3, 5}
+    assert effects(seen) == {0: None, 3: None, 5: None, 6: 5, 7: None}
+    assert not seen.settled
+
+
+def test_where_nothing_can_be_unlearned_all_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = SecondLook(monkeypatch, None, {5: 0.0}).settled(examined(NATURAL))
+    assert (seen.suspects, set(seen.settled)) == (NATURAL, set())
+
+
+@pytest.mark.parametrize("effect_of", [None, 0])
+def test_the_first_is_an_effect_of_what_its_patch_speaks_for(
+    effect_of: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where that one was taken for an effect of it: natural patches may stand out more than the planted one."""
+    suspects = {0: suspect(30.0), 3: suspect(None), 5: suspect(9.0, effect_of), 6: suspect(7.0, 0), 7: suspect(2.0, 0)}
+    look = SecondLook(monkeypatch, {5: suspect(1.7), 6: suspect(None)}, {5: 0.25, 6: 0.28})
+    seen = look.settled(examined(suspects))
+    assert effects(seen) == {0: 5, 3: None, 5: None, 6: 5, 7: 5}
+    assert not seen.settled  # what was unlearned is not what was planted
+    decision = seen.decide(Tabor())
+    assert set(seen.flagged(decision)) == {3, 5}
+    assert seen.explained_away(decision) == {0: 5, 6: 5}
+
+
+@pytest.mark.parametrize(
+    ("left", "ranks", "settled"),
+    [
+        pytest.param(9.0, {5: 0.0}, set(), id="it stands out still"),
+        pytest.param(1.7, {5: 0.35}, {5}, id="each speaks about as much for the other"),
+        pytest.param(1.7, {0: 0.1}, {5}, id="its patch speaks for the first"),
+    ],
+)
+def test_else_an_effect_stays_one(
+    left: float, ranks: dict[int, float], settled: set[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = examined({0: suspect(30.0), 5: suspect(9.0, shadow_of=0)})
+    again = SecondLook(monkeypatch, {5: suspect(left)}, ranks).settled(seen)
+    assert again.suspects == seen.suspects
+    assert set(again.settled) == settled
+
+
+def test_the_first_may_stand_out_by_its_mask_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    look = SecondLook(monkeypatch, {}, {5: 0.0})
+    seen = look.settled(examined({5: suspect(6.0)}))
+    assert [first for first, *_ in look.unlearned] == [3]
+    assert seen.suspects[5].shadow_of == 3  # whatever it speaks for, which has no patch
+
+
+@pytest.mark.parametrize(
+    ("suspects", "method"),
+    [
+        pytest.param({3: suspect(30.0), 5: suspect(2.0)}, Tabor(), id="the patch and the mask of one class"),
+        pytest.param({5: suspect(9.0, shadow_of=0)}, Tabor(), id="none but a mask"),
+        pytest.param(NATURAL, Tabor(restoring=None), id="patches count for nothing"),
+    ],
+)
+def test_there_is_no_second_look_without_a_second_class(
+    suspects: dict[int, Suspect], method: Tabor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look = SecondLook(monkeypatch, {})
+    seen = examined(suspects)
+    assert look.settled(seen, method) is seen
+    assert look.unlearned == []
