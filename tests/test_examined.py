@@ -53,10 +53,11 @@ def test_a_trigger_works_from_four_images_of_five_on() -> None:
     assert not replace(EVIDENCE, attacked=15).works
 
 
-def test_a_patch_that_does_not_work_is_no_trigger() -> None:
+def test_a_patch_that_says_nothing_is_no_trigger() -> None:
     failing = replace(suspect(9.0), evidence=replace(EVIDENCE, attacked=1))
     assert set(examined({3: suspect(9.0)}).patches((3,))) == {3}
     assert examined({3: failing}).patches((3,)) == {}
+    assert examined({3: replace(suspect(9.0), in_sight=False)}).patches((3,)) == {}
 
 
 def test_the_record_of_a_patch_has_its_own_figures() -> None:

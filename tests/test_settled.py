@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 import torch
 
+from tabor.errors import ModelError
 from tabor.evidence import Evidence
 from tabor.examined import Examined
 from tabor.methods.tabor import Tabor
 from tabor.patches import RestoreSettings
+from tabor.result import Verdict
 from tabor.second_look import settled
 from tabor.suspects import Suspect
 from tabor.trigger import Trigger
@@ -72,6 +74,10 @@ class SecondLook:
         again = settled(seen, here, HALVES, method or Tabor(), 7, lambda _: None)
         assert here.image_passes == 23 + (100 if self.looked_at or self.stamped else 0)  # the copy's are counted
         return again
+
+
+def broken(*_: Any) -> Evidence:
+    raise ModelError("the model's outputs are not finite numbers")
 
 
 def effects(seen: Examined) -> dict[int, int | None]:
@@ -189,11 +195,49 @@ def test_else_an_effect_stays_one(
     assert set(again.settled) == settled
 
 
-def test_the_first_may_stand_out_by_its_mask_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    look = SecondLook(monkeypatch, {}, {5: 0.0})
+@pytest.mark.parametrize(("ranks", "target"), [({}, 3), ({5: 0.0}, 5)])
+def test_the_first_may_stand_out_by_its_mask_alone(
+    ranks: dict[int, float], target: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look = SecondLook(monkeypatch, {}, ranks)
     seen = look.settled(examined({5: suspect(6.0)}))
     assert [first for first, *_ in look.unlearned] == [3]
-    assert seen.suspects[5].shadow_of == 3  # whatever it speaks for, which has no patch
+    assert seen.flagged(seen.decide(Tabor())) == (target,)
+
+
+def test_the_cause_may_be_what_stands_out_by_its_mask_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Either may be the first; what the restored triggers speak for tells, patches or masks."""
+    ranked: list[tuple[int, int]] = []
+
+    def rank(_: Any, trigger: Trigger, other: int, __: Any) -> float:
+        ranked.append((int(trigger.mask.sum()), other))
+        return {0: 0.6, 3: 0.1}[other]
+
+    look = SecondLook(monkeypatch, {}, success=0.0)
+    monkeypatch.setattr("tabor.second_look.rank_beside", rank)
+    seen = look.settled(examined({0: suspect(30.0)}))
+    assert ranked == [(64, 0), (9, 3)]  # class 3's mask, class 0's patch
+    decision = seen.decide(Tabor())
+    assert seen.flagged(decision) == (3,)
+    assert seen.explained_away(decision) == {0: 3}
+
+
+def test_the_verdict_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As too few classes have a trigger, none is flagged by its mask, but for what a patch says."""
+    few = examined({5: suspect(6.0)})
+    scores = [score if k in (3, 4) else None for k, score in enumerate(few.scores)]
+    seen = replace(few, scores=scores)
+    assert seen.decide(Tabor()).verdict is Verdict.BACKDOORED
+    look = SecondLook(monkeypatch, {5: suspect(None)})
+    assert look.settled(seen) is seen
+    assert look.looked_at
+
+
+def test_a_copy_that_does_not_answer_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    look = SecondLook(monkeypatch, {})
+    monkeypatch.setattr("tabor.second_look.measure", broken)
+    seen = examined(NATURAL)
+    assert look.settled(seen) is seen
 
 
 @pytest.mark.parametrize(

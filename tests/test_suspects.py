@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tabor.access import Classifier
 from tabor.ground import Ground
@@ -102,6 +102,25 @@ def test_the_same_picture_elsewhere_is_an_effect(monkeypatch: pytest.MonkeyPatch
     elsewhere = standing(4.5, 5.0, Window(0, 4, 5, 9), board)
     found = looked_at(monkeypatch, {0: elsewhere, 2: standing(4.0, 9.0, BOARD)}, network=Chequered())
     assert {target: one.shadow_of for target, one in found.items()} == {0: 2, 2: None}
+
+
+class Five(Chequered):
+    """With two classes more, which no image goes to."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits = super().forward(images)
+        return torch.cat([logits, torch.full_like(logits[:, :2], -12.0)], 1)
+
+
+def test_nothing_is_an_effect_of_what_is_natural(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Class 0 has the picture of class 2 in another place, and three classes have such patches."""
+    rows, columns = torch.meshgrid(torch.arange(5), torch.arange(5), indexing="ij")
+    board = ((rows + columns) % 2).float()[None]
+    natural = {2: standing(0.9, 9.0, BOARD), 3: standing(0.9, 8.0, WINDOW), 4: standing(0.9, 8.0, WINDOW)}
+    found = {0: standing(1.6, 7.0, Window(0, 4, 5, 9), board), **natural}
+    seen = looked_at(monkeypatch, found, network=Five(), settings=replace(SETTINGS, by_worth=4))
+    assert {k: s.anomaly_index for k, s in seen.items()} == {0: 7.0, 2: None, 3: None, 4: None}
+    assert seen[0].shadow_of is None
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,7 @@ class Examined:
         return [found[target] for found in (masks, self.patches([target])) if target in found]
 
     def patches(self, flagged: Sequence[int]) -> dict[int, Trigger]:
-        """Returns the whole triggers of the flagged classes, where one works."""
-        working = {target: self.suspects[target] for target in flagged if target in self.suspects}
+        """Returns the whole triggers of the flagged classes, where one says something."""
+        found = {target: self.suspects[target] for target in flagged if target in self.suspects}
         height, width = self.candidates[0].trigger.mask.shape[1:]
-        return {target: s.patch.trigger(height, width).to("cpu") for target, s in working.items() if s.works}
+        return {target: s.patch.trigger(height, width).to("cpu") for target, s in found.items() if s.tells}

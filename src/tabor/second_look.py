@@ -18,6 +18,7 @@ from torch import nn
 from tabor.access import Classifier
 from tabor.attacks.badnet import Backdoor
 from tabor.data import ImageSet
+from tabor.errors import ModelError
 from tabor.evidence import measure
 from tabor.examined import Examined
 from tabor.methods.base import Method
@@ -68,7 +69,7 @@ def settled(
         on_step: called with the share of the work done, in [0, 1].
 
     Returns:
-        The same, with what was found of which classes are effects.
+        The same, with what was found of which classes are effects; the verdict stays what it is.
     """
     decision = seen.decide(method)
     flagged, by_patch = seen.flagged(decision), seen.by_patch(decision)
@@ -81,71 +82,66 @@ def settled(
     if not small and not others:
         return seen
     triggers = [trigger.to(classifier.device) for trigger in seen.restored(first)]
-    copy = without(classifier, halves, first, triggers, seed)
-    if copy is None:
-        return seen
-    on_step(UNLEARNING_SHARE)
     masks = {k: seen.mask(k).to(classifier.device) for k in small}
-    lost = {k for k, mask in masks.items() if measure(copy, mask, k, halves[1]).attack_success < STILL}
-    left = _patches_in(copy, halves, others, method.restoring, seed, on_step)
+    try:
+        copy = without(classifier, halves, first, triggers, seed)
+        if copy is None:
+            return seen
+        on_step(UNLEARNING_SHARE)
+        lost = {k for k, mask in masks.items() if measure(copy, mask, k, halves[1]).attack_success < STILL}
+        left = _patches_in(copy, halves, others, method.restoring, seed, on_step)
+    except ModelError:  # what was altered answers some images with no finite numbers
+        return seen
     classifier.image_passes += copy.image_passes
 
     def rank(target: int, other: int) -> float:
-        trigger = seen.suspects[target].patch.trigger(*halves[1].shape[1:]).to(classifier.device)
-        return rank_beside(classifier, trigger, other, halves[1])
+        return rank_beside(classifier, seen.restored(target)[-1].to(classifier.device), other, halves[1])
 
-    causes, gone = explained(first, strong, decision.patch_threshold, left, rank)
-    return _with_causes(seen, first, causes, gone, lost)
+    threshold = decision.patch_threshold
+    standing = {k for k, s in left.items() if s.alone is not None and s.alone > threshold}
+    gone = lost | {k for k in others if k not in standing}
+    told = _with_causes(seen, first, explained(first, gone, left, rank), gone)
+    return told if told.decide(method).verdict is decision.verdict else seen
 
 
-def _with_causes(
-    seen: Examined, first: int, causes: Mapping[int, int | None], gone: Collection[int], lost: Collection[int]
-) -> Examined:
-    """What was found, with the causes of patches, and the masks that went with the first class's trigger."""
+def _with_causes(seen: Examined, first: int, causes: Mapping[int, int | None], gone: Collection[int]) -> Examined:
+    """What was found, with what `explained` returned."""
 
     def root(target: int) -> int:
         return target if (of := causes.get(target)) is None else root(of)
 
-    of = {k: causes.get(k, suspect.shadow_of) for k, suspect in seen.suspects.items()}
-    suspects = {k: replace(s, shadow_of=None if (by := of[k]) is None else root(by)) for k, s in seen.suspects.items()}
-    told = {*gone, *lost} if root(first) == first else ()  # else what was unlearned is not what was planted
-    return replace(seen, suspects=suspects, by_mask_of=dict.fromkeys(lost, root(first)), settled=told)
+    def effect_of(target: int, before: int | None) -> int | None:
+        return root(by) if (by := causes.get(target, before)) is not None else None
+
+    suspects = {k: replace(s, shadow_of=effect_of(k, s.shadow_of)) for k, s in seen.suspects.items()}
+    masks = {k: root(k) for k, of in causes.items() if of is not None}
+    planted = root(first) == first  # else what was unlearned is not what was planted
+    return replace(seen, suspects=suspects, by_mask_of=masks, settled=gone if planted else ())
 
 
 def explained(
-    first: int,
-    strong: Sequence[int],
-    threshold: float,
-    left: Mapping[int, Suspect],
-    rank: Callable[[int, int], float],
-) -> tuple[dict[int, int | None], set[int]]:
-    """Returns of which class the others are effects, as far as unlearning tells.
+    first: int, gone: Collection[int], left: Mapping[int, Suspect], rank: Callable[[int, int], float]
+) -> dict[int, int | None]:
+    """Returns of which class the others are effects, as far as unlearning tells; None: of none after all.
 
     What does not stand out any more without the first is an effect of it, or the first of that: unlearning either takes
     away both.  What a backdoor makes stronger speaks for the planted class as well, what was planted for that alone.
-    So the cause is the one that the other's patch ranks clearly higher, else the first.
+    So the cause is the one that the other's trigger ranks clearly higher, else the first.
 
     Args:
         first: the flagged class that stands out most.
-        strong: the classes whose patch stands out, whether or not they are taken for effects.
-        threshold: what an anomaly index must exceed to stand out.
-        left: what the others' patches are without the first one's trigger.
-        rank: of the second class, with the first one's patch stamped; see `rank_beside`.
-
-    Returns:
-        For each class of which that was found, the one that it is an effect of, None: of none after all; and those
-        that stood out until the first one's trigger was unlearned.
+        gone: the classes that do not stand out any more without its trigger.
+        left: what the patches of others are without it, those of `gone` among them.
+        rank: of the second class, with the first one's restored trigger stamped; see `rank_beside`.
     """
-    others = [k for k in strong if k != first]
-    standing = {k for k, s in left.items() if s.alone is not None and s.alone > threshold}
-    gone = {k for k in others if k not in standing}
     causes: dict[int, int | None] = dict.fromkeys(gone, first)
-    causes |= {k: first if of in gone else of for k in standing if (of := left[k].shadow_of) is not None}
-    claims = {k: rank(k, first) - rank(first, k) for k in gone} if first in strong else {}
+    beside = {k: of for k, s in left.items() if k not in gone and (of := s.shadow_of) is not None}
+    causes |= {k: first if of in gone else of for k, of in beside.items()}
+    claims = {k: rank(k, first) - rank(first, k) for k in gone}
     if claims and max(claims.values()) > CLEARLY:
         cause = max(claims, key=lambda k: claims[k])
         causes |= {first: cause, cause: None}
-    return causes, gone
+    return causes
 
 
 @torch.no_grad()

@@ -191,9 +191,9 @@ def restore_suspects(
     def works(patch: Patch, target: int) -> bool:
         return measure(classifier, patch.trigger(*ground.size).to(classifier.device), target, confirm).works
 
-    casters = {target: caster(target, suspects, works) for target in suspects}
-    suspects = {target: replace(s, shadow_of=_root(target, casters)) for target, s in suspects.items()}
-    return {target: replace(s, common=is_common(s, suspects.values())) for target, s in suspects.items()}
+    suspects = _with_casters(suspects, works)
+    suspects = {target: replace(s, common=is_common(s, suspects.values())) for target, s in suspects.items()}
+    return _with_casters(suspects, works)  # what is natural to the model has no effects
 
 
 def _look_closely(
@@ -250,12 +250,17 @@ def caster(target: int, suspects: Mapping[int, Suspect], works: Callable[[Patch,
         (other.index, k)
         for k, other in suspects.items()
         if k != target
-        and other.tells
+        and other.alone is not None
         and other.index is not None
         and max(own.index or 0.0, 0.0) <= other.index
         and (_is_part(own.patch, other.patch) or _is_echo(own, other, k, works))
     ]
     return max(casters)[1] if casters else None
+
+
+def _with_casters(suspects: Mapping[int, Suspect], works: Callable[[Patch, int], bool]) -> dict[int, Suspect]:
+    casters = {target: caster(target, suspects, works) for target in suspects}
+    return {target: replace(s, shadow_of=_root(target, casters)) for target, s in suspects.items()}
 
 
 def _root(target: int, casters: Mapping[int, int | None]) -> int | None:
