@@ -87,7 +87,7 @@ def scan_model(args: argparse.Namespace, path: Path, seed: int, method: str) -> 
         "seed": seed,
         "verdict": str(result.verdict),
         "targets": list(result.targets),
-        "symbol": correctness(result.targets, targets).value,
+        "symbol": correctness(result, targets).value,
         "target_index": [result.finding(b.target).anomaly_index for b in planted],
         "highest_other_index": max((float(f.anomaly_index or 0) for f in others), default=None),
         "threshold": result.threshold,

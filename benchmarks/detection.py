@@ -92,7 +92,7 @@ def row(args: argparse.Namespace, entry: ZooEntry, seed: int) -> dict[str, Any]:
         "verdict": str(result.verdict),
         "targets": list(result.targets),
         "planted": list(entry.targets),
-        "symbol": correctness(result.targets, entry.targets).value,
+        "symbol": correctness(result, entry.targets).value,
         "extra_classes": len(set(result.targets) - set(entry.targets)),
         "precision": [f.precision for f in found],
         "recall": [f.recall for f in found],

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from tabor.result import ScanResult, Verdict
+
 
 @dataclass(frozen=True)
 class Fidelity:
@@ -44,18 +46,22 @@ class Correctness(enum.Enum):
     INCORRECT = "⊖"
     """Only classes reported that are no planted target."""
     FAILURE = "○"
-    """Nothing reported though a backdoor was planted, or something reported for a clean model."""
+    """Nothing reported though a backdoor was planted, or something reported for a clean model, or that undecided."""
 
 
-def correctness(reported: Collection[int], planted: Collection[int]) -> Correctness:
-    """Returns the symbol for the classes reported and the classes that are planted targets (none: a clean model).
+def correctness(result: ScanResult, planted: Collection[int]) -> Correctness:
+    """Returns the symbol for a scan of a model with these planted targets (none: a clean model).
+
+    It goes by the classes that are named, but an undecided scan of a clean model has not told that it is clean.
 
     Where several backdoors are planted, a report that misses one of them counts by what it does name: the paper has
     no symbol for it.
     """
-    hits, extras = set(reported) & set(planted), set(reported) - set(planted)
+    reported = set(result.targets)
+    hits, extras = reported & set(planted), reported - set(planted)
     if not reported:
-        return Correctness.FAILURE if planted else Correctness.SUCCESS
+        told = not planted and result.verdict is Verdict.CLEAN
+        return Correctness.SUCCESS if told else Correctness.FAILURE
     if not planted:
         return Correctness.FAILURE
     if not hits:

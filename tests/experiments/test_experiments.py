@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from tabor.experiments.figure9 import TABLE_2, all_weights, evenly
 from tabor.experiments.outcome import Outcome
 from tabor.experiments.report import Shown
 from tabor.fidelity import Correctness
+from tabor.result import Verdict
 
 from .made_up import Shop, result, trigger
 
@@ -39,6 +41,12 @@ def test_an_outcome_is_right_where_all_that_works_is_reported_and_no_more(
     outcome = Outcome(PLANTED, result(*targets), works)
     assert (outcome.right, outcome.symbol) == (right, symbol)
     assert outcome.figures()["reported"] == list(targets)
+
+
+def test_an_undecided_scan_has_not_told_that_a_clean_model_is_clean() -> None:
+    undecided = replace(result(), verdict=Verdict.UNDECIDED)
+    assert (Outcome([], result()).right, Outcome([], result()).symbol) == (True, Correctness.SUCCESS)
+    assert (Outcome([], undecided).right, Outcome([], undecided).symbol) == (False, Correctness.FAILURE)
 
 
 def test_what_was_restored_is_held_against_each_trigger() -> None:

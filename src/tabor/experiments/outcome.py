@@ -37,12 +37,12 @@ class Outcome:
     @property
     def symbol(self) -> Correctness:
         """Of §5.2.2."""
-        return correctness(self.result.targets, self.wanted)
+        return correctness(self.result, self.wanted)
 
     @property
     def right(self) -> bool:
-        """Whether the wanted classes are reported, and no other."""
-        return set(self.result.targets) == self.wanted
+        """Whether the wanted classes are reported, and no other; where none are wanted, that the model is clean."""
+        return set(self.result.targets) == self.wanted and self.symbol is Correctness.SUCCESS
 
     def fidelity(self, backdoor: Backdoor) -> Fidelity:
         """Compares what was restored for the backdoor's class with its true trigger (Eq. 9)."""
