@@ -22,6 +22,9 @@ from tabor.result import Verdict
 MAD_TO_SIGMA = 1.4826
 """Makes the median absolute deviation of normal data an estimate of their standard deviation (1/Φ⁻¹(3/4))."""
 
+PAIR = 2
+"""So many classes are held against each other alone, and in a clean model of two one may be reached far more easily."""
+
 FEW_CLASSES = 8
 """Below this, the classes' own spread says little: see `anomaly_indices`."""
 
@@ -219,8 +222,11 @@ def decide(
         indices[k] = value
     threshold = settings.threshold_for(count)  # a class that was left out, or has no trigger, was looked at as well
     patch_threshold = settings.patch_threshold
+    alone = len(scored) <= PAIR  # which of two is the easier to reach tells nothing
     small = {
-        k: value - threshold for k, value in zip(scored, values, strict=True) if value > threshold and confirmed[k]
+        k: value - threshold
+        for k, value in zip(scored, values, strict=True)
+        if value > threshold and confirmed[k] and not alone
     }
     strong = {
         k: patch - patch_threshold
@@ -231,7 +237,8 @@ def decide(
     unfinished = sum(not (done and k in scored) for k, done in enumerate(finished)) - left_out
     searched = _Searched(count, count - left_out, len(scored), sum(confirmed[k] for k in scored), unfinished)
     verdict, reason = _conclude(searched, targets, strong, settings)
-    index = max((value for k, value in zip(scored, values, strict=True) if confirmed[k]), default=None)
+    tested = [] if alone else [value for k, value in zip(scored, values, strict=True) if confirmed[k]]
+    index = max(tested, default=None)
     strongest = max((patch for patch in patches if patch is not None), default=None)
     # Just above a patch's threshold the densities speak against a backdoor; but few clean models come that far at all.
     least = EVEN if verdict is Verdict.BACKDOORED else 0.0
@@ -276,8 +283,8 @@ def _conclude(
         )
     if targets:
         return Verdict.BACKDOORED, f"{which} out among {classes} by {BY_MASK}"
-    if scored == 2 and not settings.spread_floor:
-        return Verdict.UNDECIDED, "two classes have nothing to be compared with"
+    if scored == PAIR:
+        return Verdict.UNDECIDED, "two classes have nothing to be compared with but each other"
     if 2 * of.confirmed < scored:
         return Verdict.UNDECIDED, (
             f"only {of.confirmed} of {scored} triggers work on images that the search did not see: give more images"
