@@ -89,7 +89,7 @@ def test_paper_of_the_baseline_is_the_baseline() -> None:
 def test_paper_runs_500_epochs(images: int, batch: int, epoch: int) -> None:
     _, solver = choose("tabor", "paper", images)
     assert (solver.batch_size, solver.round_steps, solver.steps) == (batch, epoch, 500 * epoch)
-    assert (solver.learning_rate, solver.betas) == (1e-3, (0.9, 0.999))
+    assert (solver.learning_rate, solver.betas, solver.clipped) == (1e-3, (0.9, 0.999), True)
     assert solver.smallest_steps <= solver.steps
 
 

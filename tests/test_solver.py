@@ -272,8 +272,35 @@ def test_a_model_whose_answers_are_no_numbers_is_an_error(method: Tabor | Neural
         solve(classifier(Broken()), lit, [1], method, SHORT, seed=0)
 
 
-def test_the_search_starts_from_a_faint_mask() -> None:
-    settings = SolverSettings(steps=1, batch_size=4, round_steps=1, learning_rate=1e-6, initial_mask=0.2)
+@pytest.mark.parametrize("clipped", [True, False])
+def test_clipped_masks_come_to_nothing_where_none_behind_a_sigmoid_does(clipped: bool) -> None:
+    """Eq. 8 counts the pixels that are above 0; the mask's own cost takes it away wherever it does not help."""
+    settings = SolverSettings(steps=60, batch_size=4, round_steps=5, learning_rate=0.05, clipped=clipped)
+    method = NeuralCleanse(cost=CostSettings(initial=0.1))
+    (found,) = solve(classifier(doorway()), dark_images(), [2], method, settings, seed=0)
+    mask, pattern = found.trigger.mask, found.trigger.pattern
+    assert found.works
+    assert (bool((mask == 0).any()), bool((mask > 0).any())) == (clipped, True)
+    assert bool((pattern == 1).any()) == clipped
+    assert (min(mask.min(), pattern.min()) >= 0, max(mask.max(), pattern.max()) <= 1) == (True, True)
+
+
+def test_a_clipped_step_is_one_of_adam_on_the_mask_itself() -> None:
+    """The first step of Adam is the rate, against the gradient's sign, whatever its size."""
+    settings = SolverSettings(steps=1, batch_size=4, round_steps=1, learning_rate=0.01, clipped=True)
+    still = dataclasses.replace(settings, learning_rate=1e-9)
+    moved, start = (
+        solve(classifier(rows()), row_images(), [1], Tabor(), s, seed=0)[0].trigger for s in (settings, still)
+    )
+    steps = (moved.mask - start.mask).abs()
+    assert torch.allclose(steps, torch.full_like(steps, 0.01), atol=1e-5)
+
+
+@pytest.mark.parametrize("clipped", [True, False])
+def test_the_search_starts_from_a_faint_mask(clipped: bool) -> None:
+    settings = SolverSettings(
+        steps=1, batch_size=4, round_steps=1, learning_rate=1e-6, initial_mask=0.2, clipped=clipped
+    )
     (found,) = solve(classifier(rows()), row_images(), [1], Tabor(), settings, seed=0)
     assert float(found.trigger.mask.mean()) == pytest.approx(0.2, abs=0.02)
     assert float(found.trigger.pattern.mean()) == pytest.approx(0.5, abs=0.1)

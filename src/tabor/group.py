@@ -1,7 +1,8 @@
 """The search for a few classes side by side: one pass through the network, a mask and a pattern each.  [§4.3]
 
-Masks and patterns live behind a sigmoid, so that they stay in [0, 1] without clipping.  Random draws are keyed
-by the seed and the class, or the seed and the step, so a class's search is the same whichever classes run beside it.
+Masks and patterns live behind a sigmoid, so that they stay in [0, 1] without clipping, or are clipped.  Random draws
+are keyed by the seed and the class, or the seed and the step, so a class's search is the same whichever classes run
+beside it.
 """
 
 from __future__ import annotations
@@ -33,8 +34,10 @@ class SolverSettings:
         steps: most optimiser steps a class.
         batch_size: images a step and class, B.
         round_steps: steps between two looks at the attack success, after which the schedule moves.
-        learning_rate: of Adam, on the values before the sigmoid.
+        learning_rate: of Adam, on the values before the sigmoid, or where it is clipped on masks and patterns.
         betas: of Adam.
+        clipped: whether Adam moves masks and patterns themselves, clipped to [0, 1] after each step, and so to 0 and 1,
+            which no sigmoid reaches.
         initial_mask: value of a mask at the start, in (0, 1).
         success: attack success of a round from which its trigger counts as a candidate, in (0, 1].
         stability: when a class has converged.
@@ -49,6 +52,7 @@ class SolverSettings:
     round_steps: int = 5
     learning_rate: float = 0.2
     betas: tuple[float, float] = (0.5, 0.9)
+    clipped: bool = False
     initial_mask: float = 0.1
     success: float = 0.95
     stability: StabilitySettings = field(default_factory=StabilitySettings)
@@ -118,7 +122,8 @@ class Group:
         self.targets = torch.tensor(list(targets), device=device)
         self.order = torch.stack([_image_order(images.labels, t, settings, seed) for t in targets]).to(device)
         starts = [_start(tuple(images.images.shape[1:]), t, settings.initial_mask, seed) for t in targets]
-        masks, patterns = (torch.stack(values).to(device) for values in zip(*starts, strict=True))
+        raw = [torch.stack(values).to(device) for values in zip(*starts, strict=True)]
+        masks, patterns = (values.sigmoid() for values in raw) if settings.clipped else raw
         self.adam = Adam([masks, patterns], settings.learning_rate, settings.betas)
         self.best = Best(*self._trigger())
         self.schedule = method.schedule(len(targets), device)
@@ -159,15 +164,18 @@ class Group:
 
     def _step(self) -> Objective:
         batch = self._draw()
-        raw_mask, raw_pattern = self.adam.parameters
         seen: list[Objective] = []
 
         def losses(mask: Tensor, pattern: Tensor) -> Tensor:
-            at = self.method.objective(self.classifier, batch, mask.sigmoid(), pattern.sigmoid(), self.schedule.weight)
+            shown = self._shown(mask, pattern)
+            at = self.method.objective(self.classifier, batch, *shown, self.schedule.weight)
             seen.append(at)
             return at.loss
 
-        self.adam.step(gradients(losses, raw_mask, raw_pattern))
+        self.adam.step(gradients(losses, *self.adam.parameters))
+        if self.settings.clipped:
+            for values in self.adam.parameters:
+                values.clamp_(0, 1)
         return seen[0]
 
     def _draw(self) -> Batch:
@@ -180,8 +188,10 @@ class Group:
         return Batch(self.images.images[index], self.images.labels[index], self.targets, kept)
 
     def _trigger(self) -> tuple[Tensor, Tensor]:
-        masks, patterns = self.adam.parameters
-        return masks.sigmoid(), patterns.sigmoid()
+        return self._shown(*self.adam.parameters)
+
+    def _shown(self, mask: Tensor, pattern: Tensor) -> tuple[Tensor, Tensor]:
+        return (mask, pattern) if self.settings.clipped else (mask.sigmoid(), pattern.sigmoid())
 
     def dismiss(self, stay: Collection[int]) -> list[Candidate]:
         """Ends the search for all classes but some; returns the others as screened out."""

@@ -89,5 +89,6 @@ def _paper_solver(images: int) -> SolverSettings:
         round_steps=epoch,
         learning_rate=1e-3,
         betas=(0.9, 0.999),
+        clipped=True,
         smallest_steps=EPOCHS * epoch // 2,
     )
