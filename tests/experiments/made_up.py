@@ -51,6 +51,9 @@ class Shop:
         other.setting, other.models = setting, self.models
         return other
 
+    def signs_and_photographs(self) -> list[Shop]:
+        return [self]
+
     def base(self, arch: str) -> Path:
         return self._made(f"clean-{arch}")
 

@@ -41,6 +41,16 @@ def test_each_setting_has_files_of_its_own(tmp_path: Path, monkeypatch: pytest.M
     assert paths == [folder / "digits4-0.safetensors" for folder in folders]
 
 
+def test_signs_and_photographs_are_made_apart_but_where_digits_stand_for_both(tmp_path: Path) -> None:
+    ci, cpu = SCALES["ci"], SCALES["cpu"]
+    (only,) = Workshop(scale=ci, setting=ci.faces, work=tmp_path).signs_and_photographs()
+    assert only.setting == ci.gtsrb
+    for name in ("gtsrb", "imagenette"):
+        (tmp_path / name).mkdir()
+    shop = Workshop(scale=cpu, setting=cpu.gtsrb, work=tmp_path, data=tmp_path)
+    assert [site.setting for site in shop.signs_and_photographs()] == [cpu.gtsrb, cpu.imagenet]
+
+
 def test_a_victim_of_another_picture_is_not_taken_for_ones_own(tmp_path: Path) -> None:
     ci, quick = SCALES["ci"], TrainSettings(epochs=1)
     setting = dataclasses.replace(ci.gtsrb, training=quick, infection=quick)

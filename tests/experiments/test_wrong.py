@@ -75,9 +75,12 @@ Experiment = Callable[[Workshop], Report]
     ("experiment", "shop", "wrong"),
     [
         pytest.param(triggers_on_gtsrb, Alarmed(), ["the clean model: TABOR reports a class"], id="a false alarm"),
-        pytest.param(two_classes, Two(), ["TABOR reports [2]"], id="one class of two"),
+        pytest.param(two_classes, Two(), ["gtsrb: TABOR reports [2]"], id="one class of two"),
         pytest.param(
-            one_class, Same(), [f"patched {n}: [2] is reported, not []" for n in ("once", "twice")], id="nothing left"
+            one_class,
+            Same(),
+            [f"gtsrb, patched {n}: [2] is reported, not []" for n in ("once", "twice")],
+            id="nothing left",
         ),
         pytest.param(all_weights, Half(), ["1 of TABOR's 2 verdicts are right"], id="half of the weights"),
     ],

@@ -71,6 +71,15 @@ class Workshop:
         _ = other.source
         return other
 
+    def signs_and_photographs(self) -> list[Workshop]:
+        """Returns the workshops for GTSRB and ImageNet; one where the digits stand for both.
+
+        Raises:
+            SettingError: see `at`.
+        """
+        signs, photographs = self.at(self.scale.gtsrb), self.at(self.scale.imagenet)
+        return [signs] if signs.setting.data == photographs.setting.data else [signs, photographs]
+
     @property
     def logo(self) -> str:
         """The second kind of trigger: the picture, where one was given."""
