@@ -73,8 +73,11 @@ def test_paper_is_table_3() -> None:
     assert method.schedule(2, torch.device("cpu")).weight.tolist() == pytest.approx([1.0, 1.0])
 
 
-def test_paper_of_the_baseline_is_the_baseline() -> None:
-    assert choose("neural-cleanse", "paper", images=100)[0] == NeuralCleanse()
+def test_paper_of_the_baseline_has_the_constants_of_its_public_code() -> None:
+    method, solver = choose("neural-cleanse", "paper", images=100)
+    assert method == NeuralCleanse(cost=CostSettings(initial=1e-3, up=2.0, down=2.0**1.5, patience=5, success=0.99))
+    assert (solver.batch_size, solver.learning_rate, solver.betas, solver.success) == (32, 0.2, (0.5, 0.9), 0.99)
+    assert not solver.clipped
 
 
 @pytest.mark.parametrize(
