@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from PIL import Image
 from tabor.attacks.badnet import Backdoor
 from tabor.cli import main
 from tabor.experiments import EXPERIMENTS, Report, workshop, write
-from tabor.experiments.figure9 import TABLE_2, all_weights, evenly
+from tabor.experiments.figure9 import TABLE_2, _with_lambdas, all_weights, evenly
 from tabor.experiments.outcome import Outcome
 from tabor.experiments.report import Shown
 from tabor.fidelity import Correctness
@@ -88,10 +89,11 @@ def test_a_page_says_that_all_came_out(tmp_path: Path) -> None:
     assert "Everything came out as it must." in page
 
 
-def test_table_2_has_64_combinations_in_our_units() -> None:
+def test_table_2_has_64_combinations_and_is_searched_with_in_our_units() -> None:
     assert 2 ** len(TABLE_2) == 64
-    assert TABLE_2[1] == pytest.approx((2.55e-2, 2.55e-4))
-    assert TABLE_2[3] == pytest.approx((6.5025e-2, 6.5025e-4))
+    first, last = (_with_lambdas([values[k] for values in TABLE_2]).lambdas for k in (0, 1))
+    assert dataclasses.astuple(first) == pytest.approx((1e-3, 2.55e-2, 1e-5, 6.5025e-2, 1e-4, 1e-2))
+    assert dataclasses.astuple(last) == pytest.approx((1e-5, 2.55e-4, 1e-7, 6.5025e-4, 1e-6, 1e-4))
 
 
 @pytest.mark.parametrize(("most", "chosen"), [(64, [0, 1, 2, 3, 4]), (5, [0, 1, 2, 3, 4]), (3, [0, 2, 4]), (2, [0, 3])])

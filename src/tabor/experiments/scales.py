@@ -146,7 +146,7 @@ _IMAGENET_224 = dataclasses.replace(
     infection=TrainSettings(epochs=12, batch_size=64, learning_rate=_GENTLE, mirror=True, zoom=0.5),
     size=40,
     sizes={printed: printed for printed in (20, 40, 60, 80, 100)},
-    stand_in="ten classes of ImageNet stand for all of it",
+    stand_in="ten classes of ImageNet with 300 images each stand for fifty with 400",
 )
 
 _FACES = Setting(

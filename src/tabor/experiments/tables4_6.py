@@ -21,7 +21,8 @@ def restored_triggers(workshop: Workshop) -> Report:
     each = [(table, model) for table, line in lines for model in line]
     return Report(
         title="Tables 4 to 6: restored triggers beside the original ones",
-        paper="TABOR restores all of them with higher fidelity than Neural Cleanse.",
+        paper="TABOR restores them with higher fidelity than Neural Cleanse overall, by Table 1 on all rows but four, "
+        "of which one is a misprint.",
         columns=["", "model", "method", *COLUMNS],
         rows=[[table, *row] for table, model in each for row in rows(model.name, model.found)],
         figures=[{"table": table, **value} for table, model in each for value in model.figures()],
