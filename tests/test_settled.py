@@ -32,6 +32,7 @@ class SecondLook:
         left: what is left of the others' patches in the copy; None: there is no copy.
         ranks: of each class, whatever other one's patch is stamped; 0.5 where nothing is said.
         success: of the small masks in the copy.
+        back: the first one's patch in a copy without another's trigger; None: that copy cannot be made.
     """
 
     def __init__(
@@ -40,26 +41,30 @@ class SecondLook:
         left: Left,
         ranks: dict[int, float] | None = None,
         success: float = 1.0,
+        back: Suspect | None = None,
     ) -> None:
         self.unlearned: list[tuple[int, list[int], int]] = []
         self.looked_at: list[tuple[list[int], RestoreSettings, int]] = []
         self.stamped: list[int] = []
+        self.copies = 0
         self.copy = SimpleNamespace(image_passes=100)
-        self._left, self._ranks, self._success = left, ranks or {}, success
+        self._left, self._ranks, self._success, self._back = left, ranks or {}, success, back
         for name in ("without", "restore_suspects", "measure", "rank_beside"):
             monkeypatch.setattr(f"tabor.second_look.{name}", getattr(self, name))
 
     def without(self, _: Any, halves: Any, first: int, triggers: list[Trigger], seed: int) -> Any:
         assert halves == HALVES
         self.unlearned.append((first, [int(trigger.mask.sum()) for trigger in triggers], seed))
-        return None if self._left is None else self.copy
+        there = (self._back if len(self.unlearned) > 1 else self._left) is not None
+        self.copies += there
+        return self.copy if there else None
 
     def restore_suspects(
         self, copy: Any, halves: Any, others: list[int], scores: Any, settings: RestoreSettings, seed: int, *_: Any
     ) -> Left:
         assert (copy, halves, scores) == (self.copy, HALVES, {})
         self.looked_at.append((others, settings, seed))
-        return self._left
+        return self._left if len(self.unlearned) == 1 else dict.fromkeys(others, self._back or suspect(None))
 
     def measure(self, copy: Any, _: Trigger, target: int, images: Any) -> Evidence:
         assert (copy, images) == (self.copy, HALVES[1])
@@ -72,7 +77,7 @@ class SecondLook:
     def settled(self, seen: Examined, method: Tabor | None = None) -> Examined:
         here: Any = SimpleNamespace(device=torch.device("cpu"), image_passes=23)
         again = settled(seen, here, HALVES, method or Tabor(), 7, lambda _: None)
-        assert here.image_passes == 23 + (100 if self.looked_at or self.stamped else 0)  # the copy's are counted
+        assert here.image_passes == 23 + 100 * self.copies  # theirs are counted
         return again
 
 
@@ -91,7 +96,7 @@ NATURAL = {0: suspect(30.0), 3: suspect(None), 5: suspect(9.0), 6: suspect(6.0, 
 def test_what_no_longer_stands_out_is_an_effect(monkeypatch: pytest.MonkeyPatch) -> None:
     look = SecondLook(monkeypatch, {5: suspect(None)})
     seen = look.settled(examined(NATURAL))
-    assert look.unlearned == [(0, [64, 9], 7)]  # the small mask of these tests, and the patch
+    assert look.unlearned[0] == (0, [64, 9], 7)  # the small mask of these tests, and the patch
     ((others, settings, seed),) = look.looked_at
     assert (others, settings.by_worth, settings.by_score, seed) == ([5, 6], 2, 0, 7)
     decision = seen.decide(Tabor())
@@ -107,7 +112,7 @@ def test_a_small_mask_that_works_no_more_is_an_effect(
 ) -> None:
     look = SecondLook(monkeypatch, {}, success=success)
     seen = look.settled(examined({0: suspect(30.0)}))
-    assert look.unlearned == [(0, [64, 9], 7)]
+    assert [first for first, *_ in look.unlearned] == ([0] if lost else [0, 3])
     assert (look.stamped, look.looked_at) == ([3], [])
     decision = seen.decide(Tabor())
     assert set(seen.flagged(decision)) == ({0} if lost else {0, 3})
@@ -225,7 +230,7 @@ def test_the_cause_may_be_what_stands_out_by_its_mask_alone(monkeypatch: pytest.
 def test_the_verdict_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     """As too few classes have a trigger, none is flagged by its mask, but for what a patch says."""
     few = examined({5: suspect(6.0)})
-    scores = [score if k in (3, 4) else None for k, score in enumerate(few.scores)]
+    scores = [score if k in (2, 3, 4) else None for k, score in enumerate(few.scores)]
     seen = replace(few, scores=scores)
     assert seen.decide(Tabor()).verdict is Verdict.BACKDOORED
     look = SecondLook(monkeypatch, {5: suspect(None)})
@@ -233,9 +238,38 @@ def test_the_verdict_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     assert look.looked_at
 
 
+@pytest.mark.parametrize(
+    ("back", "targets"),
+    [
+        pytest.param(suspect(3.4), (5,), id="the first is gone without it"),
+        pytest.param(suspect(8.0), (0, 5), id="both remain: two backdoors"),
+        pytest.param(None, (0, 5), id="it cannot be unlearned"),
+    ],
+)
+def test_what_remains_without_the_first_is_its_cause_if_that_does_not_remain(
+    back: Suspect | None, targets: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look = SecondLook(monkeypatch, {5: suspect(9.6)}, back=back)
+    alike = examined({0: suspect(10.6), 5: suspect(9.6)})
+    seen = look.settled(replace(alike, scores=[0.1 * k for k in range(len(alike.scores))]))
+    assert [first for first, *_ in look.unlearned] == [0, 5]
+    assert [others for others, *_ in look.looked_at] == ([[5], [0]] if back else [[5]])
+    decision = seen.decide(Tabor())
+    assert seen.flagged(decision) == targets
+    assert (seen.explained_away(decision), set(seen.settled)) == (({0: 5}, {0}) if targets == (5,) else ({}, set()))
+
+
+def test_the_first_by_its_mask_is_looked_at_by_its_mask(monkeypatch: pytest.MonkeyPatch) -> None:
+    look = SecondLook(monkeypatch, {5: suspect(9.6)}, success=0.1, back=suspect(None))
+    seen = look.settled(examined({5: suspect(6.0)}))
+    assert [first for first, *_ in look.unlearned] == [3, 5]
+    assert look.stamped == [3]
+    assert seen.flagged(seen.decide(Tabor())) == (5,)
+
+
 def test_a_copy_that_does_not_answer_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     look = SecondLook(monkeypatch, {})
-    monkeypatch.setattr("tabor.second_look.measure", broken)
+    monkeypatch.setattr("tabor.second_look.without", broken)
     seen = examined(NATURAL)
     assert look.settled(seen) is seen
 

@@ -10,7 +10,7 @@ measured in docs/results/second-look.md.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -28,8 +28,8 @@ from tabor.repair.variation import also_plain
 from tabor.suspects import Suspect, restore_suspects
 from tabor.trigger import Trigger
 
-UNLEARNING_SHARE = 0.3
-"""How much of the work the unlearning is, for the progress line."""
+UNLEARNING_SHARE, FIRST_LOOK = 0.3, 0.6
+"""How much of the work of a look the unlearning is, and of all of it the first look, for the progress line."""
 
 AGREEING = 0.9
 """Share of clean images that the copy must send to the model's own class: it is to be the model but for the trigger."""
@@ -58,7 +58,8 @@ def settled(
     """Looks again at the classes that stand out beside the first one, which are targets or effects of its trigger.
 
     These are the classes whose patch stands out, whether or not it was taken for an effect, and those that are flagged
-    by their small mask alone.
+    by their small mask alone.  Where one stands out still without the first, it is looked from the other side whether
+    the first does without that: a cause remains without its effect.
 
     Args:
         seen: what was found.
@@ -72,40 +73,89 @@ def settled(
         The same, with what was found of which classes are effects; the verdict stays what it is.
     """
     decision = seen.decide(method)
-    flagged, by_patch = seen.flagged(decision), seen.by_patch(decision)
-    if not flagged or method.restoring is None or decision.patch_threshold is None:
+    flagged, by_patch, threshold = seen.flagged(decision), seen.by_patch(decision), decision.patch_threshold
+    if not flagged or method.restoring is None or threshold is None:
         return seen
     first = flagged[0]
     strong = [k for k, s in seen.suspects.items() if k in by_patch and (s.shadow_of is None or s.shadow_of in flagged)]
-    small = [k for k in flagged if k not in strong and k != first]
-    others = [k for k in strong if k != first]
-    if not small and not others:
+    others = [k for k in dict.fromkeys([*strong, *flagged]) if k != first]
+    if not others:
         return seen
-    triggers = [trigger.to(classifier.device) for trigger in seen.restored(first)]
-    masks = {k: seen.mask(k).to(classifier.device) for k in small}
-    try:
-        copy = without(classifier, halves, first, triggers, seed)
-        if copy is None:
-            return seen
-        on_step(UNLEARNING_SHARE)
-        lost = {k for k, mask in masks.items() if measure(copy, mask, k, halves[1]).attack_success < STILL}
-        left = _patches_in(copy, halves, others, method.restoring, seed, on_step)
-    except ModelError:  # what was altered answers some images with no finite numbers
+    looks = _Looks(seen, classifier, halves, strong, threshold, method.restoring, seed)
+    left = looks.without(first, others, lambda share: on_step(FIRST_LOOK * share))
+    if left is None:
         return seen
-    classifier.image_passes += copy.image_passes
+    causes, told = explained(first, left.gone, left.patches, looks.rank), left.gone
+    standing = [k for k in flagged if k != first and k not in left.gone]
+    if causes.get(first) is not None:
+        told = set()  # what was unlearned is not what was planted
+    elif standing:
+        back = looks.without(standing[0], [first], lambda share: on_step(FIRST_LOOK + (1 - FIRST_LOOK) * share))
+        if back is not None and back.gone:  # what remains without the other is the cause
+            causes, told = causes | {first: standing[0]}, {first}
+    again = _with_causes(seen, causes, told)
+    return again if again.decide(method).verdict is decision.verdict else seen
 
-    def rank(target: int, other: int) -> float:
-        return rank_beside(classifier, seen.restored(target)[-1].to(classifier.device), other, halves[1])
 
-    threshold = decision.patch_threshold
-    standing = {k for k, s in left.items() if s.alone is not None and s.alone > threshold}
-    gone = lost | {k for k in others if k not in standing}
-    told = _with_causes(seen, first, explained(first, gone, left, rank), gone)
-    return told if told.decide(method).verdict is decision.verdict else seen
+@dataclass(frozen=True)
+class _Left:
+    """What is left of other classes in a copy that has unlearned the triggers of one.
+
+    Attributes:
+        gone: those that do not stand out any more by their patch, or whose small mask does not work any more.
+        patches: of those that stood out by their patch.
+    """
+
+    gone: set[int]
+    patches: Mapping[int, Suspect]
 
 
-def _with_causes(seen: Examined, first: int, causes: Mapping[int, int | None], gone: Collection[int]) -> Examined:
-    """What was found, with what `explained` returned."""
+@dataclass(frozen=True)
+class _Looks:
+    """Looks at what was found in copies of the model that have unlearned a class's triggers.
+
+    Attributes:
+        seen: what was found.
+        classifier, halves, settings, seed: as of the scan.
+        strong: the classes whose patch stands out; the others do by their mask.
+        threshold: what a patch's index must exceed.
+    """
+
+    seen: Examined
+    classifier: Classifier
+    halves: tuple[ImageSet, ImageSet]
+    strong: Collection[int]
+    threshold: float
+    settings: RestoreSettings
+    seed: int
+
+    def without(self, target: int, others: Sequence[int], on_step: Callable[[float], None]) -> _Left | None:
+        """Returns what is left of others without the target's triggers; None where it cannot be told."""
+        device = self.classifier.device
+        triggers = [trigger.to(device) for trigger in self.seen.restored(target)]
+        strong = [k for k in others if k in self.strong]
+        masks = {k: self.seen.mask(k).to(device) for k in others if k not in self.strong}
+        try:
+            copy = without(self.classifier, self.halves, target, triggers, self.seed)
+            if copy is None:
+                return None
+            on_step(UNLEARNING_SHARE)
+            lost = {k for k, mask in masks.items() if measure(copy, mask, k, self.halves[1]).attack_success < STILL}
+            patches = _patches_in(copy, self.halves, strong, self.settings, self.seed, on_step)
+        except ModelError:  # what was altered answers some images with no finite numbers
+            return None
+        self.classifier.image_passes += copy.image_passes
+        standing = {k for k, s in patches.items() if s.alone is not None and s.alone > self.threshold}
+        return _Left(lost | {k for k in strong if k not in standing}, patches)
+
+    def rank(self, target: int, other: int) -> float:
+        """Returns `rank_beside` of the second class with the first one's restored trigger."""
+        trigger = self.seen.restored(target)[-1].to(self.classifier.device)
+        return rank_beside(self.classifier, trigger, other, self.halves[1])
+
+
+def _with_causes(seen: Examined, causes: Mapping[int, int | None], told: Collection[int]) -> Examined:
+    """What was found, with the causes of those that are effects; those told were settled by unlearning the cause."""
 
     def root(target: int) -> int:
         return target if (of := causes.get(target)) is None else root(of)
@@ -115,8 +165,7 @@ def _with_causes(seen: Examined, first: int, causes: Mapping[int, int | None], g
 
     suspects = {k: replace(s, shadow_of=effect_of(k, s.shadow_of)) for k, s in seen.suspects.items()}
     masks = {k: root(k) for k, of in causes.items() if of is not None}
-    planted = root(first) == first  # else what was unlearned is not what was planted
-    return replace(seen, suspects=suspects, by_mask_of=masks, settled=gone if planted else ())
+    return replace(seen, suspects=suspects, by_mask_of=masks, settled=told)
 
 
 def explained(
