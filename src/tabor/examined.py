@@ -25,7 +25,7 @@ class Examined:
         suspects: the classes that were looked at closely.
         peers: classes that were searched to the end whatever their masks: what the others are held against.
         by_mask_of: classes whose small mask was found to be an effect of another class's trigger, with that class.
-        settled: classes that stood out until the trigger of the one that stands out most was unlearned.
+        settled: classes that stood out until the trigger that they are an effect of was unlearned.
     """
 
     candidates: list[Candidate]
