@@ -639,3 +639,13 @@ def test_demo_is_right_about_both_models(tmp_path: Path, capsys: Capture) -> Non
     assert code == 0
     assert {path.name for path in tmp_path.iterdir()} == {"clean", "infected"}
     assert ScanResult.load(tmp_path / "infected").targets == (7,)
+
+
+@pytest.mark.parametrize("attack", ["badnet", "trojaning"])
+def test_a_model_is_not_infected_into_itself(attack: str, tmp_path: Path, capsys: Capture) -> None:
+    model = tmp_path / "model.safetensors"
+    model.write_bytes(b"what it was")
+    command = ["infect", attack, str(model), "--data", "digits", "--target", "3"]
+    assert main([*command, "--out", str(tmp_path / "." / "model.safetensors")]) == 2
+    assert "is the model itself" in " ".join(capsys.readouterr().err.split())
+    assert model.read_bytes() == b"what it was"

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from tabor import options
 from tabor.console import log, show, show_json
-from tabor.errors import ModelError, one_line
+from tabor.errors import ModelError, SettingError, one_line
 from tabor.position import Position
 
 if TYPE_CHECKING:
@@ -76,6 +76,7 @@ def badnet(
     from tabor.files import check_writable
 
     check_writable(out)
+    _check_apart(model, out)
     settings = RETRAINING if epochs is None else dataclasses.replace(RETRAINING, epochs=epochs)
     classifier = _own_model(model)
     shape = classifier.architecture
@@ -125,6 +126,7 @@ def trojaning(
     from tabor.files import check_writable
 
     check_writable(out)
+    _check_apart(model, out)
     classifier = _own_model(model)
     shape = classifier.architecture
     (planned,) = plan_backdoors([trigger], [trigger_size], [position], [target], shape.image_shape, shape.num_classes)
@@ -161,6 +163,11 @@ def build(
 
     build_zoo(name, images, test, out, picture=picture, seed=seed, limit=limit, device=device, on_model=tell)
     show(Text(f"wrote {len(done)} models to {one_line(out)}, {sum(e.accepted for e in done)} of them as wanted"))
+
+
+def _check_apart(model: Path, out: Path) -> None:
+    if model.resolve() == out.resolve():
+        raise SettingError(f"{one_line(out)} is the model itself, which stays as it is; give another file to --out")
 
 
 def _own_model(path: Path) -> LoadedModel:

@@ -255,3 +255,13 @@ def test_there_is_nothing_to_configure(tmp_path: Path, capsys: Capture) -> None:
     Path(files[0]).write_text('{"seed": -3}')
     assert main(["trojai", "configure", *words]) == 2
     assert "minimum" in capsys.readouterr().err
+
+
+def test_a_file_that_is_no_result_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As where two arguments were swapped."""
+    model = tmp_path / "model.pt"
+    model.write_bytes(bytes(1000))
+    command = ["trojai", "--model_filepath", str(tmp_path / "r.txt"), "--result_filepath", str(model)]
+    assert main([*command, "--examples_dirpath", str(tmp_path)]) == 2
+    assert "is no result of tabor trojai and is left alone" in " ".join(capsys.readouterr().err.split())
+    assert model.stat().st_size == 1000

@@ -15,6 +15,9 @@ from tabor.solver import Progress
 from tabor.trojai.examples import load_examples
 from tabor.trojai.metaparameters import DEFAULTS_FILE, SCHEMA_FILE, read_metaparameters, shipped
 
+LONGEST = 64
+"""Bytes; a result is one number."""
+
 LEAST, MOST = 0.01, 0.99
 """Bounds of the probability: cross-entropy punishes one certain error more than a hundred doubts."""
 
@@ -96,7 +99,10 @@ def configure(metaparameters: Path | None, schema: Path | None) -> list[Path]:
 
 
 def _forget(result: Path) -> None:
+    """Removes an earlier result, and nothing else that a mistaken path may name."""
     try:
+        if result.is_file() and result.stat().st_size > LONGEST:
+            raise TaborError(f"{one_line(result)} is no result of tabor trojai and is left alone; give another file")
         with contextlib.suppress(FileNotFoundError):
             result.unlink()
     except OSError as error:
