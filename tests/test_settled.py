@@ -259,6 +259,17 @@ def test_what_remains_without_the_first_is_its_cause_if_that_does_not_remain(
     assert (seen.explained_away(decision), set(seen.settled)) == (({0: 5}, {0}) if targets == (5,) else ({}, set()))
 
 
+def test_what_is_an_effect_of_the_first_in_the_copy_is_not_looked_at_as_its_cause(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Class 8 stands out still, but beside class 5, which is gone with the first: no two are each other's effects."""
+    look = SecondLook(monkeypatch, {5: suspect(None), 8: suspect(7.0, shadow_of=5)}, back=suspect(3.4))
+    seen = examined({0: suspect(30.0), 5: suspect(9.0), 8: suspect(8.0)})
+    again = look.settled(replace(seen, scores=[0.1 * k for k in range(len(seen.scores))]))
+    assert [first for first, *_ in look.unlearned] == [0]
+    assert effects(again) == {0: None, 5: 0, 8: 0}
+
+
 def test_the_first_by_its_mask_is_looked_at_by_its_mask(monkeypatch: pytest.MonkeyPatch) -> None:
     look = SecondLook(monkeypatch, {5: suspect(9.6)}, success=0.1, back=suspect(None))
     seen = look.settled(examined({5: suspect(6.0)}))

@@ -86,7 +86,7 @@ def settled(
     if left is None:
         return seen
     causes, told = explained(first, left.gone, left.patches, looks.rank), left.gone
-    standing = [k for k in flagged if k != first and k not in left.gone]
+    standing = [k for k in flagged if k != first and k not in causes]
     if causes.get(first) is not None:
         told = set()  # what was unlearned is not what was planted
     elif standing:
