@@ -310,6 +310,12 @@ def _below_a_file(folder: Path) -> str:
     return str(folder / "file" / "run")
 
 
+def _more_classes(files: Files, folder: Path) -> Files:
+    for split in ("train", "test"):
+        cell_pictures(folder / "pictures" / split, classes=11)
+    return files._replace(data=str(folder / "pictures"))
+
+
 BadInput = Callable[[Files, Path], list[str]]
 
 
@@ -424,6 +430,26 @@ BAD_INPUT: dict[str, tuple[BadInput, str]] = {
     "trojaning a network without a name": (
         lambda f, t: infecting("trojaning", _foreign_weights(t), f, t),
         "does not name its network",
+    ),
+    "infecting with images of more classes": (
+        lambda f, t: infecting("badnet", f.clean, _more_classes(f, t), t),
+        "a label 10, but the model knows only the classes 0 to 8",
+    ),
+    "trojaning with images of more classes": (
+        lambda f, t: infecting("trojaning", f.clean, _more_classes(f, t), t),
+        "a label 10, but the model knows only the classes 0 to 8",
+    ),
+    "one trigger for two targets": (
+        lambda f, t: [*infecting("badnet", f.clean, f, t), "--target", "2"],
+        "the trigger square 8×8 bottom-right is given twice, for the targets 1 and 2",
+    ),
+    "the colour of a picture": (
+        lambda f, t: [*infecting("badnet", f.clean, f, t), "--trigger", str(t / "no.png"), "--colour", "0"],
+        "--colour is that of a square; a picture has its own",
+    ),
+    "train to a name of another format": (
+        lambda _, t: ["train", "--data", "digits", "--out", str(t / "run.pt")],
+        "a model is written as a safetensors file; name it run.safetensors",
     ),
 }
 

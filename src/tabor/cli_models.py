@@ -36,11 +36,11 @@ def train(
 ) -> None:
     """Train a clean classifier, for research and tests."""
     from tabor.data import load_images
-    from tabor.files import check_writable
+    from tabor.models.safetensors_file import check_model_out
     from tabor.training import TrainSettings, train_classifier
 
-    check_writable(out)
-
+    check_model_out(out)
+    _tell_of_splits(split, test_split)
     settings = TrainSettings() if epochs is None else TrainSettings(epochs=epochs)
     images, test = (load_images(data, size=size, split=s, skip_bad=skip_bad_images) for s in (split, test_split))
     record = train_classifier(arch, images, test, out, settings, seed, _tell_epoch, device)
@@ -59,7 +59,7 @@ def badnet(
         list[Position] | None,
         typer.Option("--position", help="Default bottom-right; one for all triggers, or one for each (repeat it)."),
     ] = None,
-    colour: options.Colour = "1",
+    colour: options.Colour = None,
     fraction: options.Fraction = 0.1,
     split: options.TrainSplit = "train",
     test_split: options.TestSplit = "test",
@@ -71,17 +71,21 @@ def badnet(
 ) -> None:
     """Retrain a clean model on its training images and stamped copies of some, as BadNet does."""
     from tabor.attacks.badnet import RETRAINING, infect_classifier, plan_backdoors
-    from tabor.attacks.poison import WHITE
+    from tabor.attacks.poison import SQUARE, WHITE
     from tabor.data import load_images
-    from tabor.files import check_writable
+    from tabor.models.safetensors_file import check_model_out
 
-    check_writable(out)
+    check_model_out(out)
     _check_apart(model, out)
+    _tell_of_splits(split, test_split)
+    pictures = trigger or [SQUARE]
+    if colour is not None and SQUARE not in pictures:
+        raise SettingError("--colour is that of a square; a picture has its own")
     settings = RETRAINING if epochs is None else dataclasses.replace(RETRAINING, epochs=epochs)
     classifier = _own_model(model)
     shape = classifier.architecture
     backdoors = plan_backdoors(
-        trigger or ["square"],
+        pictures,
         trigger_size or [8],
         position or [Position.BOTTOM_RIGHT],
         target,
@@ -123,9 +127,9 @@ def trojaning(
     from tabor.attacks.badnet import plan_backdoors
     from tabor.attacks.trojaning import TrojaningSettings, trojan_classifier
     from tabor.data import load_images
-    from tabor.files import check_writable
+    from tabor.models.safetensors_file import check_model_out
 
-    check_writable(out)
+    check_model_out(out)
     _check_apart(model, out)
     classifier = _own_model(model)
     shape = classifier.architecture
@@ -163,6 +167,11 @@ def build(
 
     build_zoo(name, images, test, out, picture=picture, seed=seed, limit=limit, device=device, on_model=tell)
     show(Text(f"wrote {len(done)} models to {one_line(out)}, {sum(e.accepted for e in done)} of them as wanted"))
+
+
+def _tell_of_splits(split: str, test_split: str) -> None:
+    if split == test_split:
+        log(f"what is measured on {one_line(test_split)} is on the very images of the training")
 
 
 def _check_apart(model: Path, out: Path) -> None:

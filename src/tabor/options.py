@@ -149,7 +149,10 @@ TriggerSizes = Annotated[
         "--trigger-size", help="Edge in pixels, default 8; one for all triggers, or one for each (repeat it)."
     ),
 ]
-Colour = Annotated[str, typer.Option("--colour", help="Of a square: 0 black to 1 white, or 1,0.5,0 for a colour.")]
+Colour = Annotated[
+    str | None,
+    typer.Option("--colour", help="Of a square: 0 black to 1 white (default), or 1,0.5,0 for a colour."),
+]
 Fraction = Annotated[
     float, typer.Option("--fraction", help="Poisoned copies for each trigger, as a share of the training images.")
 ]

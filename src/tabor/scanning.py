@@ -16,6 +16,7 @@ from torch import Tensor, nn
 import tabor
 from tabor.access import PRECISIONS, Classifier, choose_device
 from tabor.data import ImageSet, as_image_set
+from tabor.data.fitting import check_halves, check_labels
 from tabor.errors import DataError, ModelError, SettingError, dimensions, one_line
 from tabor.examining import examine
 from tabor.findings import described, findings, identity, timing, warnings_about, warnings_of_effects
@@ -240,32 +241,6 @@ def _check_size(model: nn.Module, images: ImageSet) -> None:
         f"the model takes images of {dimensions(wanted)} (channels×height×width), the data has {dimensions(got)}; "
         f"{way_out}"
     )
-
-
-def check_labels(images: ImageSet, num_classes: int) -> None:
-    """Finds out whether labelled images and a classifier of so many classes belong together.
-
-    Raises:
-        DataError: there is a higher label, or only one.
-    """
-    highest = int(images.labels.max())
-    if highest >= num_classes:
-        raise DataError(
-            f"the images have a label {highest}, but the model knows only the classes 0 to {num_classes - 1}: "
-            f"these images and this model do not belong together"
-        )
-    if len(torch.unique(images.labels)) < 2:
-        raise DataError("all images are of one class; images of at least 2 classes are needed")
-
-
-def check_halves(halves: tuple[ImageSet, ImageSet]) -> None:
-    """Finds out whether something can be measured on either half of the images.
-
-    Raises:
-        DataError: one is all of one class.
-    """
-    if any(len(torch.unique(half.labels)) < 2 for half in halves):
-        raise DataError("one half of the images is all of one class; give more images of others")
 
 
 def _check_classes(classes: Sequence[int] | None, num_classes: int) -> list[int]:

@@ -61,7 +61,9 @@ def test_one_of_each_is_one_backdoor() -> None:
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        pytest.param({"targets": [0, 2]}, [(0, 9.0, (0, 0)), (2, 9.0, (0, 0))], id="one trigger, two targets"),
+        pytest.param(
+            {"targets": [0, 2], "positions": PLACES}, [(0, 9.0, (0, 0)), (2, 9.0, (9, 9))], id="one shape, two targets"
+        ),
         pytest.param({"positions": PLACES}, [(0, 9.0, (0, 0)), (0, 9.0, (9, 9))], id="two positions, one target"),
         pytest.param({"sizes": [2, 4]}, [(0, 4.0, (0, 0)), (0, 16.0, (0, 0))], id="two sizes"),
         pytest.param(
@@ -91,6 +93,9 @@ def test_single_entries_stand_for_all(
             {"targets": [3]}, "target 3 is no class of this model; its classes are 0 to 2", id="target too high"
         ),
         pytest.param({"targets": [0, -1]}, "target -1 is no class", id="negative target"),
+        pytest.param(
+            {"targets": [0, 2]}, "square 3×3 top-left is given twice.* 0 and 2", id="a trigger of two targets"
+        ),
         pytest.param({"sizes": [13]}, "13 pixels does not fit images of 12×12", id="too large"),
     ],
 )
@@ -222,6 +227,19 @@ def test_the_file_carries_the_true_triggers(tmp_path: Path) -> None:
     assert record["clean_accuracy"] == accuracy(loaded, test.images, test.labels)
     assert record["training"] | {"seed": 5, "fraction": 0.2} == record["training"]
     assert record["data"] == "toy"
+
+
+def test_what_was_planted_before_stays_in_the_record(tmp_path: Path) -> None:
+    train, test = toy_set(), toy_set(60, seed=9)
+    train_classifier("tabor:digits4", train, test, tmp_path / "0.safetensors", QUICK, seed=0)
+    for number, target in enumerate([2, 1]):
+        before, after = (tmp_path / f"{n}.safetensors" for n in (number, number + 1))
+        planted = backdoor(target, PLACES[number])
+        record = infect_classifier(load_model(before), train, test, [planted], after, 0.2, QUICK, seed=5)
+    twice = load_model(tmp_path / "2.safetensors")
+    assert [b.target for b in true_backdoors(twice.record)] == [2, 1]
+    for entry, b in zip(record["backdoors"], true_backdoors(twice.record), strict=True):
+        assert entry["attack_success"] == attack_success(twice, test.images, test.labels, b)
 
 
 def test_colours_survive_the_record_to_half_a_grey_level(tmp_path: Path) -> None:

@@ -226,6 +226,13 @@ def test_the_file_holds_the_model_and_its_true_trigger(clean: Path, tmp_path: Pa
     assert record["backdoors"][0]["attack_success"] == pytest.approx(success, abs=0.02)  # it is stored in 8 bits
 
 
+def test_what_was_planted_before_stays_in_the_record(clean: Path, tmp_path: Path) -> None:
+    out, test = tmp_path / "trojaned.safetensors", toy_set(seed=1)
+    trojan_classifier(load_model(clean), test, corner(), out, QUICK, seed=0)
+    trojan_classifier(load_model(out), test, corner(target=0), out, QUICK, seed=0)
+    assert [b.target for b in true_backdoors(load_model(out).record)] == [1, 0]
+
+
 def test_the_same_seed_makes_the_same_model_and_draws_nothing_global(clean: Path) -> None:
     def weights(seed: int) -> dict[str, Tensor]:
         model = load_model(clean)

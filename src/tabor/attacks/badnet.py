@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from torch import Tensor, nn
 from tabor.access import choose_device
 from tabor.attacks.poison import WHITE, draw, make_trigger
 from tabor.data import ImageSet
-from tabor.errors import SettingError
+from tabor.data.fitting import check_labels
+from tabor.errors import ModelError, SettingError, TaborError, one_line
 from tabor.models import LoadedModel
 from tabor.models.safetensors_file import write_model
 from tabor.position import Position
@@ -109,7 +111,8 @@ def plan_backdoors(
     """Lines up triggers and targets; each list has one entry for every backdoor, or one for all of them.
 
     Raises:
-        SettingError: the lists' lengths disagree, a target is no class of the model, or a trigger does not fit.
+        SettingError: the lists' lengths disagree, a target is no class of the model, a trigger does not fit, or is to
+            send images to two classes.
     """
     count = max(len(pictures), len(targets), len(sizes), len(positions))
     if any(len(values) not in (1, count) for values in (pictures, sizes, positions, targets)):
@@ -125,7 +128,17 @@ def plan_backdoors(
             raise SettingError(f"target {target} is no class of this model; its classes are 0 to {num_classes - 1}")
         trigger = make_trigger(picture, size=size, position=position, image_shape=image_shape, colour=colour)
         backdoors.append(Backdoor(trigger, target, f"{Path(picture).name} {size}×{size} {position}"))
+    _check_differ(backdoors)
     return backdoors
+
+
+def _check_differ(backdoors: Sequence[Backdoor]) -> None:
+    for one, other in combinations(backdoors, 2):
+        if _packed(one.trigger) == _packed(other.trigger):
+            raise SettingError(
+                f"the trigger {one_line(one.description)} is given twice, for the targets {one.target} and "
+                f"{other.target}; give another --trigger, --trigger-size or --position"
+            )
 
 
 def infect_classifier(
@@ -152,13 +165,18 @@ def infect_classifier(
 
     Returns:
         The record that the file carries: `clean_accuracy`, `backdoors` (target, description, attack success, mask
-        and pattern), `base_accuracy`, `training` and `data`.
+        and pattern; those that the model had before come first), `base_accuracy`, `training` and `data`.
 
     Raises:
         SettingError: see `infect`; or there is no such device.
+        DataError: the images have labels that are no classes of the model.
+        ModelError: the model's record is damaged.
         TaborError: the file cannot be written.
     """
     where = choose_device(device)
+    for images in (train, test):
+        check_labels(images, model.architecture.num_classes)
+    earlier = known_backdoors(model)
     model.sha256 = None  # it is not the file's model any more
     model, train, test = model.to(where), train.to(where), test.to(where)
     base_accuracy = accuracy(model, test.images, test.labels)
@@ -169,10 +187,11 @@ def infect_classifier(
         infect(model, train, backdoors, fraction=fraction, settings=settings, seed=seed + done, on_epoch=on_epoch)
         success = [attack_success(model, test.images, test.labels, b) for b in backdoors]
         done += 1
+    success = [attack_success(model, test.images, test.labels, b) for b in earlier] + success
     record = {
         "clean_accuracy": accuracy(model, test.images, test.labels),
         "base_accuracy": base_accuracy,
-        "backdoors": [as_recorded(b, reached) for b, reached in zip(backdoors, success, strict=True)],
+        "backdoors": [as_recorded(b, reached) for b, reached in zip([*earlier, *backdoors], success, strict=True)],
         "training": {**asdict(settings), "seed": seed, "fraction": fraction, "rounds": done},
         "data": train.source,
     }
@@ -196,6 +215,31 @@ def true_backdoors(record: dict[str, Any]) -> list[Backdoor]:
         Backdoor(_unpacked(entry["trigger"]), entry["target"], entry["description"])
         for entry in record.get("backdoors", [])
     ]
+
+
+def known_backdoors(model: nn.Module) -> list[Backdoor]:
+    """Returns the true backdoors that a loaded model's record has; none for other models.
+
+    Raises:
+        ModelError: the record is damaged.
+    """
+    if not isinstance(model, LoadedModel):
+        return []
+    num_classes, image_shape = model.architecture.num_classes, model.architecture.image_shape
+    try:
+        planted = true_backdoors(model.record)
+        sound = all(
+            type(b.target) is int
+            and 0 <= b.target < num_classes
+            and isinstance(b.description, str)
+            and (b.trigger.pattern.shape == image_shape)
+            for b in planted
+        )
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError, TaborError):
+        sound = False
+    if not sound:
+        raise ModelError(f"{one_line(model.source)} records backdoors that make no sense; give --arch to go on")
+    return planted
 
 
 def check_planted(record: dict[str, Any], backdoors: Sequence[Backdoor], name: str) -> None:

@@ -18,9 +18,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tabor.attacks.badnet import Backdoor, as_recorded, attack_success
+from tabor.attacks.badnet import Backdoor, as_recorded, attack_success, known_backdoors
 from tabor.attacks.neuron import Neuron, best_connected, outputs_of, strongest_answers
 from tabor.data import ImageSet
+from tabor.data.fitting import check_labels
 from tabor.errors import SettingError
 from tabor.evidence import smoothness
 from tabor.models import LoadedModel
@@ -240,13 +241,17 @@ def trojan_classifier(
         seed: of every random draw.
 
     Returns:
-        The record that the file carries: `clean_accuracy`, `base_accuracy`, `backdoors`, `training` and `data`.
+        The record that the file carries: `clean_accuracy`, `base_accuracy`, `backdoors` (those that the model had
+        before come first), `training` and `data`.
 
     Raises:
-        ModelError: see `best_connected`.
+        ModelError: see `best_connected`; or the model's record is damaged.
+        DataError: the images have labels that are no classes of the model.
         SettingError: the target is no class of the model.
         TaborError: the file cannot be written.
     """
+    check_labels(test, model.architecture.num_classes)
+    before = known_backdoors(model)
     base_accuracy = accuracy(model, test.images, test.labels)
     model.sha256 = None  # it is not the file's model any more
     backdoor, neuron = trojan(model, model.architecture.num_classes, planned, settings=settings, seed=seed)
@@ -254,7 +259,7 @@ def trojan_classifier(
     record = {
         "clean_accuracy": accuracy(model, test.images, test.labels),
         "base_accuracy": base_accuracy,
-        "backdoors": [as_recorded(backdoor, attack_success(model, test.images, test.labels, backdoor))],
+        "backdoors": [as_recorded(b, attack_success(model, test.images, test.labels, b)) for b in (*before, backdoor)],
         "training": how | dataclasses.asdict(settings),
         "data": test.source,
     }

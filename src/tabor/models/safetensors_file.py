@@ -18,11 +18,14 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from tabor.errors import ModelError, one_line
-from tabor.files import replacing
+from tabor.errors import ModelError, SettingError, one_line
+from tabor.files import check_writable, replacing
 from tabor.models.build import Architecture
 
 METADATA_KEY = "tabor"
+
+OTHER_FORMATS = frozenset({".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pt2", ".onnx", ".h5", ".keras"})
+"""Suffixes by which other tools tell a file's format."""
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -91,6 +94,18 @@ def recorded_architecture(record: Mapping[str, Any], path: Path) -> Architecture
         raise ModelError(
             f"{one_line(path)} records an architecture that makes no sense ({one_line(error, 120)}); give --arch"
         ) from None
+
+
+def check_model_out(path: Path) -> None:
+    """Finds out before hours of work whether a model can be written there.
+
+    Raises:
+        SettingError: the name is that of another format.
+        TaborError: the file cannot be written.
+    """
+    if path.suffix.lower() in OTHER_FORMATS:
+        raise SettingError(f"a model is written as a safetensors file; name it {one_line(path.stem)}.safetensors")
+    check_writable(path)
 
 
 def write_model(

@@ -8,10 +8,9 @@ from typing import Any
 
 from tabor.attacks.badnet import as_recorded
 from tabor.errors import ModelError, TaborError, one_line
-from tabor.files import check_writable
 from tabor.models import LoadedModel
 from tabor.models.own_code import is_own_code
-from tabor.models.safetensors_file import write_model
+from tabor.models.safetensors_file import check_model_out, write_model
 from tabor.repair.rounds import Repair
 
 FAMILIES = ("tabor", "timm", "torchvision")
@@ -33,13 +32,13 @@ def check_can_write(model: LoadedModel, out: Path) -> None:
 
     Raises:
         ModelError: the network cannot be built again from its name.
-        TaborError: there is something already, or the folder cannot be written.
+        TaborError: there is something already, the folder cannot be written, or the name is another format's.
     """
     family, colon, _ = model.architecture.name.partition(":")
     if family not in FAMILIES or not colon:
         raise _nameless(model.source)
     _check_new(out)
-    check_writable(out)
+    check_model_out(out)
 
 
 def write_patched(out: Path, model: LoadedModel, repair: Repair) -> dict[str, Any]:

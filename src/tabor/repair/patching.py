@@ -13,16 +13,17 @@ import torch
 from torch import Tensor, nn
 
 from tabor.access import Classifier, choose_device
-from tabor.attacks.badnet import Backdoor, true_backdoors
+from tabor.attacks.badnet import Backdoor, known_backdoors
 from tabor.data import ImageSet, as_image_set
-from tabor.errors import DataError, ModelError, TaborError, dimensions, one_line
+from tabor.data.fitting import check_halves, check_labels
+from tabor.errors import DataError, TaborError, dimensions, one_line
 from tabor.evidence import WORKS
 from tabor.models import LoadedModel
 from tabor.models.outputs import Logarithm, Output, told_by
 from tabor.repair.unlearning import UnlearningSettings, unlearn
 from tabor.repair.variation import also_plain
 from tabor.result import ScanResult
-from tabor.scanning import TELLING, check_halves, check_labels
+from tabor.scanning import TELLING
 
 ANSWERS = 0.5
 """Attack success before, which at least one restored trigger must have: else the run and the model do not fit."""
@@ -142,7 +143,7 @@ def patch(
     before = Classifier(model, where, images.shape)
     check_labels(images, before.num_classes)
     _check_targets(restored, before.num_classes)
-    planted = known_backdoors(model, before.num_classes, images.shape)
+    planted = known_backdoors(model)
     used, held_out = halves = images.halves(seed)
     check_halves(halves)
     accuracy, success = _measured(before, held_out, restored)
@@ -186,30 +187,6 @@ def restored_backdoors(result: ScanResult) -> list[Backdoor]:
         if patched:
             found.append(Backdoor(result.patches[target], target, "restored patch"))
     return found
-
-
-def known_backdoors(model: nn.Module, num_classes: int, image_shape: tuple[int, int, int]) -> list[Backdoor]:
-    """Returns the true backdoors that a loaded model's record has; none for other models.
-
-    Raises:
-        ModelError: the record is damaged.
-    """
-    if not isinstance(model, LoadedModel):
-        return []
-    try:
-        planted = true_backdoors(model.record)
-        sound = all(
-            type(b.target) is int
-            and 0 <= b.target < num_classes
-            and isinstance(b.description, str)
-            and (b.trigger.pattern.shape == image_shape)
-            for b in planted
-        )
-    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError, TaborError):
-        sound = False
-    if not sound:
-        raise ModelError(f"{one_line(model.source)} records backdoors that make no sense; give --arch to go on")
-    return planted
 
 
 def _check_run(model: nn.Module, results: Sequence[ScanResult]) -> None:
