@@ -360,6 +360,11 @@ BAD_INPUT: dict[str, tuple[BadInput, str]] = {
     "one class": (lambda f, t: scan(f.clean, str(cell_pictures(t / "one", classes=1))), "all images are of one class"),
     "unknown split": (lambda f, t: scan(f.clean, f.data, "--split", "test"), 'no split "test"'),
     "unwritable out": (lambda f, t: scan(f.clean, f.data, "--out", _below_a_file(t)), "cannot write"),
+    "out among the images": (
+        lambda f, t: scan(f.clean, f.data, "--out", f"{f.data}/run"),
+        "lies among the images of --data and would be taken for one of their classes",
+    ),
+    "out in place of the images": (lambda f, t: scan(f.clean, f.data, "--out", f.data), "lies among the images"),
     "unknown device": (lambda f, t: scan(f.clean, f.data, "--device", "toaster"), "cannot use the device toaster"),
     "unknown device to train on": (
         lambda f, t: ["train", "--data", "digits", "--out", f"{t}/m.safetensors", "--device", "toaster"],

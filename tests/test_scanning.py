@@ -472,7 +472,7 @@ def test_both_sizes_are_named(tmp_path: Path) -> None:
     write_model(tmp_path / "m.safetensors", initialise(architecture, 0).state_dict(), architecture, {})
     caught = refused(load_model(tmp_path / "m.safetensors"))
     assert caught.type is DataError
-    caught.match("takes images of 1×12×14 .*the data has 1×4×4.*--size 12x14")
+    caught.match(r"takes images of 1×12×14 .*the data has 1×4×4.* size=\(12, 14\), .* model with size=\(4, 4\)")
 
 
 def test_nothing_is_written_when_the_model_is_refused(tmp_path: Path) -> None:

@@ -166,7 +166,7 @@ def test_what_is_unlearned_and_how(at_once: int, batch: int, answered: int, monk
     ((backdoors, shown, settings, seed, asked),) = told
     assert [b.target for b in backdoors] == [FIRST, FIRST]
     assert torch.equal(backdoors[0].trigger.mask, white(FIRST).mask)
-    assert backdoors[1].description.endswith("plain (1)")  # the one plain colour that works as well
+    assert backdoors[1].description.endswith("all white")  # the one plain colour that works as well
     assert (shown is halves[0], settings.batch_size, seed, asked) == (True, batch, 7, answered)
 
 

@@ -139,6 +139,7 @@ def test_decide(
         score is None or math.isnan(score) for score in scores
     ]
     assert (decision.score > 0.5) == bool(targets)
+    assert (decision.score < 0.5) == (verdict == "clean")
 
 
 @pytest.mark.parametrize("scores", [[30.0, 31.0, 33.0, 36.0], [0.0, 1.0]], ids=["four", "two"])

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from tabor import cli_models, cli_patch, cli_reproduce, cli_trojai, options
 from tabor.console import log, show, show_json
-from tabor.errors import TaborError, one_line
+from tabor.errors import SettingError, TaborError, one_line
 from tabor.options import ExitCode
 
 if TYPE_CHECKING:
@@ -99,6 +99,7 @@ def scan(
     from tabor.report import write_run
     from tabor.scanning import scan as run_scan
 
+    _check_apart(out, data)
     how = ModelOptions(
         arch=arch,
         num_classes=num_classes,
@@ -199,6 +200,14 @@ def main(argv: list[str] | None = None) -> int:
 def run() -> None:
     """The console script `tabor`."""
     sys.exit(main())
+
+
+def _check_apart(out: Path | None, data: str) -> None:
+    if out is not None and Path(data).is_dir() and out.resolve().is_relative_to(Path(data).resolve()):
+        raise SettingError(
+            f"{one_line(out)} lies among the images of --data and would be taken for one of their classes; "
+            f"give another folder to --out"
+        )
 
 
 def _show(result: ScanResult, json_only: bool) -> None:

@@ -80,13 +80,17 @@ def patch(
     The network must be one of tabor's, timm's or torchvision's, which a file can name.
     """
     from tabor.data import load_images
+    from tabor.files import sha256
     from tabor.repair.patched_file import check_can_write, check_has_name, write_patched
+    from tabor.repair.patching import check_run
     from tabor.repair.patching import patch as patch_model
     from tabor.repair.rounds import Repair, patch_and_rescan
     from tabor.result import ScanResult
 
-    check_has_name(arch)
+    check_has_name(model, arch)
     results = [ScanResult.load(folder) for folder in run]
+    if model.is_file():  # before it is loaded with what that run says of another one
+        check_run(model.name, sha256(model), results)
     asked = {"preset": preset, "precision": precision, "memory": memory}
     settings = _of_rescan(asked, results[0], images) if rescan else _of_none(asked)
     channels, height, width = _image_shape(results)
@@ -184,8 +188,8 @@ def _show(out: Path, repair: Repair) -> None:
     for name, change in rows:
         table.add_row(Text(name), f"{change.before:.4f}", f"{change.after:.4f}")
     show(table)
-    for rescan in repair.rescans[-1:]:
-        show(Text(f"Scanned again: {one_line(rescan.reason)}"))
+    for number, rescan in enumerate(repair.rescans, start=1):
+        show(Text(f"Scanned after patching {number}: {one_line(rescan.reason)}"))
     if not outcome.unlearned:
         show(Text("A trigger that was unlearned still works.", style="bold red"))
     show(Text(f"wrote {one_line(out)}, measured on {outcome.images_measured} images that it was not patched with"))

@@ -130,7 +130,7 @@ class ScanResult:
         verdict: clean, backdoored or undecided.
         reason: one sentence that says why.
         score: the chance that the model is backdoored, in [0.01, 0.99], if half of all models are; by a patch fitted to
-            models, by a mask no more than a monotone function of its index.  Not below 0.5 where the verdict says so.
+            models, by a mask no more than a monotone function of its index.  Not below 0.5 unless the verdict is clean.
         p_value: the chance that a clean model looks as suspicious; None where nothing was found to judge.
         calibration: on what the chances rest, in words.
         targets: the flagged classes, most anomalous first.

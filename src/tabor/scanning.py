@@ -236,7 +236,12 @@ def _check_size(model: nn.Module, images: ImageSet) -> None:
     if not isinstance(model, LoadedModel) or tuple(images.images.shape[1:]) == model.architecture.image_shape:
         return
     wanted, got = model.architecture.image_shape, tuple(images.images.shape[1:])
-    way_out = "they differ in channels" if wanted[0] != got[0] else f"resize them with --size {wanted[1]}x{wanted[2]}"
+    way_out = (
+        "they differ in channels (load_images takes grey, load_model takes channels)"
+        if wanted[0] != got[0]
+        else f"load them with size={wanted[1:]}, or, if the model's file does not say what it takes, the model with "
+        f"size={got[1:]}"
+    )
     raise DataError(
         f"the model takes images of {dimensions(wanted)} (channels×height×width), the data has {dimensions(got)}; "
         f"{way_out}"

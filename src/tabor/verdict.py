@@ -29,7 +29,7 @@ FEW_CLASSES = 8
 """Below this, the classes' own spread says little: see `anomaly_indices`."""
 
 EVEN = 0.5
-"""The least chance of a backdoor that a model called backdoored is given."""
+"""The least chance of a backdoor that a model is given that is not called clean."""
 
 BY_MASK = "a trigger far smaller than the others need"
 BY_PATCH = "a patch that no other class answers to nearly as much"
@@ -127,7 +127,7 @@ class Decision:
         threshold: what they were held against.
         patch_threshold: what the patches' indices were held against; None where patches count for nothing.
         score: the chance that the model is backdoored, in [0.01, 0.99]; see `OutlierSettings.probability`.
-            Not below 0.5 where the verdict says so.
+            Not below 0.5 where the verdict is not clean.
         p_value: the chance that a clean model looks as suspicious as this one; None where nothing was found to judge.
         reason: one sentence.
     """
@@ -205,8 +205,8 @@ def decide(
     Returns:
         The decision.  Rules, in this order: any patch above its threshold: backdoored.  Fewer than two
         scores, or fewer than half of the classes searched to the end scored: undecided (classes that stand out are
-        named all the same).  Any class flagged: backdoored.  Fewer than half of the scored classes confirmed, two
-        classes and no spread to hold them against, or more than `undecided_share` of the classes without an end:
+        named all the same).  Any class flagged: backdoored.  Two classes scored, which tell nothing of each other,
+        fewer than half of the scored classes confirmed, or more than `undecided_share` of the classes without an end:
         undecided.  Otherwise clean.
     """
     count = len(scores)
@@ -241,7 +241,8 @@ def decide(
     index = max(tested, default=None)
     strongest = max((patch for patch in patches if patch is not None), default=None)
     # Just above a patch's threshold the densities speak against a backdoor; but few clean models come that far at all.
-    least = EVEN if verdict is Verdict.BACKDOORED else 0.0
+    # And where a scan comes to no verdict, what it did not see speaks neither for nor against one.
+    least = 0.0 if verdict is Verdict.CLEAN else EVEN
     return Decision(
         verdict=verdict,
         targets=targets,

@@ -207,6 +207,11 @@ def test_a_damaged_record_does_not_matter_once_arch_is_given(with_record: Callab
     assert loaded.architecture.num_classes == 3
 
 
+def test_one_number_is_the_size_of_a_square(with_record: Callable[[str], Path]) -> None:
+    loaded = load_model(with_record("{not json"), arch="tabor:digits4", channels=1, size=12)
+    assert loaded.architecture.size == (12, 12)
+
+
 def test_a_record_without_architecture_needs_arch(with_record: Callable[[str], Path]) -> None:
     with pytest.raises(ModelError, match="does not say which network"):
         load_model(with_record('{"clean_accuracy": 1.0}'))

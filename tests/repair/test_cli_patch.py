@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import torch
 from PIL import Image
 
 from tabor.cli import main
@@ -114,7 +115,7 @@ def test_0_nothing_is_found_any_more(
     scans = answering(monkeypatch, found(()))
     assert main(files.command(out, "--rescan", "--seed", "5")) == 0
     told, err = capsys.readouterr()
-    assert "Scanned again: as the test wants it" in told
+    assert "Scanned after patching 1: as the test wants it" in told
     assert err.startswith("unlearned 1 restored triggers in ")
     assert err.count("\n") == 1
     (options,) = scans
@@ -176,12 +177,24 @@ def _another_model(files: Files, found: Found, folder: Path) -> list[str]:
     return files.command(folder / "new", model=folder / "other")
 
 
+def _unreadable(files: Files, found: Found, folder: Path) -> list[str]:
+    (folder / "other").write_bytes(b"weights of a network that the run's architecture does not fit")
+    return files.command(folder / "new", model=folder / "other")
+
+
+def _program(files: Files, found: Found, folder: Path) -> list[str]:
+    torch.jit.save(torch.jit.trace(torch.nn.Flatten(), torch.zeros(1, 1, 2, 2)), folder / "program.pt")
+    return files.command(folder / "new", model=folder / "program.pt")
+
+
 BAD_INPUT: dict[str, tuple[BadInput, str]] = {
     "out is the model": (lambda f, g, t: f.command(f.model), "exists already; a patched model is written to a new"),
     "out is a folder": (lambda f, g, t: f.command(f.data), "exists already"),
     "out below a file": (lambda f, g, t: f.command(f.model / "new"), "cannot write"),
     "a run that flags nothing": (_flagging_nothing, "flagged no class of this model, so there is nothing to patch"),
     "the run of another model": (_another_model, "the run is of another model"),
+    "the run of another model, which is not read": (_unreadable, "the run is of another model"),
+    "a program": (_program, "program.pt is no network that a safetensors file can name"),
     "a network of one's own, before it is run": (_own_code, "no network that a safetensors file can name"),
     "runs of two sizes": (_smaller, "images of different sizes"),
     "no run": (lambda f, g, t: f.command(t / "new", run=f.data), "holds no finished run"),

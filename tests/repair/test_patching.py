@@ -244,7 +244,7 @@ def test_plain_colours_that_work_too_are_unlearned(
     monkeypatch.setattr("tabor.repair.patching.unlearn", lambda _, backdoors, *__: shown.extend(backdoors))
     outcome = patch(victim.load(), found(), victim.images, device="cpu")
     assert float(shown[0].trigger.pattern.max()) == pytest.approx(0.9)
-    assert "restored mask, plain (1)" in [backdoor.description for backdoor in shown[1:]]
+    assert "restored mask, all white" in [backdoor.description for backdoor in shown[1:]]
     effects = (*outcome.restored, *outcome.plain)
     assert [effect.backdoor.description for effect in effects] == [backdoor.description for backdoor in shown]
     assert len(outcome.restored) == 1

@@ -138,7 +138,7 @@ def test_plain_colours_that_work_as_well_are_found() -> None:
     images = ImageSet(torch.full((6, 1, 8, 8), 0.5), torch.zeros(6, dtype=torch.int64), ())
     found = also_plain(Extremes(), [restored], images)
     assert [float(b.trigger.pattern.max()) for b in found] == [0.0, 1.0]
-    assert [b.description for b in found] == ["half, plain (0)", "half, plain (1)"]
+    assert [b.description for b in found] == ["half, all black", "half, all white"]
     assert all(torch.equal(b.trigger.mask, restored.trigger.mask) and b.target == 1 for b in found)
     corners = [float(b.trigger.stamp(images.images)[0, 0, 7, 7]) for b in found]
     assert corners == [0.25, 0.75], "half of the grey image and half of black or white"

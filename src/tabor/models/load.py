@@ -67,7 +67,7 @@ def load_model(
     arch: str | None = None,
     num_classes: int | None = None,
     channels: int | None = None,
-    size: tuple[int, int] | None = None,
+    size: int | tuple[int, int] | None = None,
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
     bgr: bool | None = None,
@@ -89,7 +89,7 @@ def load_model(
             trusted also "FILE.py:FUNCTION", a function that builds the network.
         num_classes: number of logits; None: found from the weights' shapes.
         channels: channels of the images, 3 if nobody says.
-        size: (H, W) of the images in pixels, (32, 32) if nobody says.
+        size: (H, W) of the images in pixels, or one number for a square; (32, 32) if nobody says.
         mean: per-channel mean the network was trained with; None: as the file says, else it takes images in [0, 1].
         std: the standard deviation that goes with it.
         bgr: whether the network takes blue, green, red.
@@ -110,7 +110,7 @@ def load_model(
         arch=arch,
         num_classes=num_classes,
         channels=channels,
-        size=size,
+        size=(size, size) if isinstance(size, int) else size,
         mean=mean,
         std=std,
         bgr=bgr,

@@ -9,6 +9,7 @@ from typing import Any
 from tabor.attacks.badnet import as_recorded
 from tabor.errors import ModelError, TaborError, one_line
 from tabor.models import LoadedModel
+from tabor.models.content import Kind, identify
 from tabor.models.own_code import is_own_code
 from tabor.models.safetensors_file import check_model_out, write_model
 from tabor.repair.rounds import Repair
@@ -17,14 +18,18 @@ FAMILIES = ("tabor", "timm", "torchvision")
 """Networks that can be built again from their name, so that a file of their weights is a model."""
 
 
-def check_has_name(arch: str | None) -> None:
-    """Finds out before it is run whether a network comes from a Python file, and so has no name that a file can give.
+def check_has_name(model: Path, arch: str | None) -> None:
+    """Finds out before it is run whether a network has no name that a file can give.
+
+    So it is where it comes from a Python file, or the model's file is itself the program.
 
     Raises:
-        ModelError: it does.
+        ModelError: it does, or the file cannot be read.
     """
     if is_own_code(arch):
         raise _nameless(arch)
+    if os.path.isfile(model) and identify(model) in (Kind.TORCHSCRIPT, Kind.EXPORTED, Kind.ONNX):
+        raise _nameless(str(model))
 
 
 def check_can_write(model: LoadedModel, out: Path) -> None:

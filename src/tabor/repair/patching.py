@@ -136,7 +136,8 @@ def patch(
     began = time.monotonic()
     images = as_image_set(images)
     results = [result] if isinstance(result, ScanResult) else list(result)
-    _check_run(model, results)
+    loaded = (model.source, model.sha256) if isinstance(model, LoadedModel) else ("the model", None)
+    check_run(*loaded, results)
     restored = [backdoor for one in results for backdoor in restored_backdoors(one)]
     _check_size(restored, images)
     where = choose_device(device)
@@ -189,14 +190,24 @@ def restored_backdoors(result: ScanResult) -> list[Backdoor]:
     return found
 
 
-def _check_run(model: nn.Module, results: Sequence[ScanResult]) -> None:
+def check_run(source: str, digest: str | None, results: Sequence[ScanResult]) -> None:
+    """Finds out whether runs flag a class of the model at hand.
+
+    Args:
+        source: the model's name.
+        digest: hexadecimal SHA-256 of its file; None: not known.
+        results: of the runs.
+
+    Raises:
+        TaborError: none does, or a run is of another model.
+    """
     if not any(result.targets for result in results):
         raise TaborError("the scan flagged no class of this model, so there is nothing to patch")
     for scanned in (result.model["sha256"] for result in results):
-        if isinstance(model, LoadedModel) and None not in (scanned, model.sha256) and scanned != model.sha256:
+        if None not in (scanned, digest) and scanned != digest:
             raise TaborError(
-                f"the run is of another model (SHA-256 {one_line(scanned, 12)}), not of {one_line(model.source)} "
-                f"({one_line(model.sha256, 12)}); scan this one first"
+                f"the run is of another model (SHA-256 {one_line(scanned, 12)}), not of {one_line(source)} "
+                f"({one_line(digest, 12)}); scan this one first"
             )
 
 

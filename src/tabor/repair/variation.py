@@ -24,6 +24,8 @@ from tabor.trigger import Trigger, stamp
 VISIBLE = 0.05
 """Mask from which a pixel has the trigger's own colour, rather than that of the pixels around it."""
 
+GREYS = {0.0: "black", 0.5: "grey", 1.0: "white"}
+
 ALSO_WORKS = 0.5
 """Attack success from which a trigger in a plain colour is another picture that the model takes for the trigger."""
 
@@ -96,8 +98,14 @@ def also_plain(
 def _in_colour(backdoor: Backdoor, colour: Tensor) -> Backdoor:
     mask, pattern = backdoor.trigger.mask, backdoor.trigger.pattern
     everywhere = colour.to(pattern.device)[:, None, None].expand_as(pattern)
-    named = ", ".join(f"{value:g}" for value in colour.tolist())
-    return Backdoor(Trigger(mask, everywhere), backdoor.target, f"{backdoor.description}, plain ({named})")
+    described = f"{backdoor.description}, all {_colour_name(colour)}"
+    return Backdoor(Trigger(mask, everywhere), backdoor.target, described)
+
+
+def _colour_name(colour: Tensor) -> str:
+    values = colour.tolist()
+    grey = GREYS.get(values[0]) if len(set(values)) == 1 else None
+    return grey or f"({', '.join(f'{value:g}' for value in values)})"
 
 
 def shifted(values: Tensor, furthest: int, generator: torch.Generator) -> Tensor:

@@ -9,7 +9,7 @@ from pathlib import Path
 from tabor.errors import TaborError, one_line
 from tabor.files import check_writable, write_text
 from tabor.models import load_model
-from tabor.result import ScanResult, Verdict
+from tabor.result import ScanResult
 from tabor.scanning import scan
 from tabor.solver import Progress
 from tabor.trojai.examples import load_examples
@@ -75,9 +75,7 @@ def infer(
         seed=settings.seed,
         on_progress=on_progress,
     )
-    # Where a scan comes to no verdict, what it did not see speaks neither for nor against a backdoor.
-    score = max(found.score, 0.5) if found.verdict is Verdict.UNDECIDED else found.score
-    write_text(result, f"{min(max(score, LEAST), MOST)}\n")
+    write_text(result, f"{min(max(found.score, LEAST), MOST)}\n")
     return found
 
 
