@@ -288,6 +288,12 @@ def _checkpoint(folder: Path) -> str:
     return str(folder / "model.pt")
 
 
+def _grey_checkpoint(folder: Path) -> str:
+    grey = initialise(dataclasses.replace(CELLS, channels=1), seed=0)
+    torch.save(grey.state_dict(), folder / "grey.pt")
+    return str(folder / "grey.pt")
+
+
 def _nan(folder: Path) -> str:
     weights = {key: torch.full_like(value, float("nan")) for key, value in cell_network(None).state_dict().items()}
     write_model(folder / "nan", weights, CELLS, {})
@@ -333,6 +339,10 @@ BAD_INPUT: dict[str, tuple[BadInput, str]] = {
         lambda f, t: scan(_foreign_weights(t), f.data, "--arch", "tabor:digits4", "--num-classes", "9"),
         "the weights do not fit tabor:digits4",
     ),
+    "a file of one's own without a function": (
+        lambda f, t: scan(f.clean, f.data, "--arch", "net.py"),
+        "unknown architecture net.py; .*, or FILE.py:FUNCTION with --trust-code",
+    ),
     "unknown network": (lambda f, t: scan(f.clean, f.data, "--arch", "resnet18"), "unknown architecture resnet18"),
     "misspelt network": (lambda f, t: scan(f.clean, f.data, "--arch", "torchvision:resnet19"), "did you mean"),
     "another number of classes": (
@@ -350,7 +360,11 @@ BAD_INPUT: dict[str, tuple[BadInput, str]] = {
     ),
     "a size that the network does not take": (
         lambda f, t: scan(f.clean, f.data, "--size", "24x20"),
-        r"weights do not fit tabor:digits4: 1 of another shape",
+        r"weights do not fit tabor:digits4: 1 of another shape .*; it was built for images of 3×24×20",
+    ),
+    "a network that takes grey images": (
+        lambda f, t: scan(_grey_checkpoint(t), f.data, "--arch", "tabor:digits4"),
+        r"weights do not fit tabor:digits4: .*; it was built for images of 3×20×20",
     ),
     "one end of a range": (lambda f, t: scan(f.clean, f.data, "--range", "255"), "--range takes two numbers"),
     "a range upside down": (lambda f, t: scan(f.clean, f.data, "--range", "1,0"), "the smaller one first"),
@@ -370,6 +384,7 @@ BAD_INPUT: dict[str, tuple[BadInput, str]] = {
         lambda f, t: ["train", "--data", "digits", "--out", f"{t}/m.safetensors", "--device", "toaster"],
         "cannot use the device toaster",
     ),
+    "report of a file": (lambda f, t: ["report", f.clean], "is a file; give the folder of a finished scan"),
     "report of no run": (lambda f, t: ["report", _empty(t)], "holds no finished run"),
     "train unwritable": (
         lambda f, t: [
@@ -428,6 +443,14 @@ BAD_INPUT: dict[str, tuple[BadInput, str]] = {
         "there is no trigger picture",
     ),
     "missing model to infect": (lambda f, t: infecting("badnet", str(t / "no"), f, t), "there is no model file"),
+    "infecting a checkpoint": (
+        lambda f, t: infecting("badnet", _checkpoint(t), f, t),
+        "is a checkpoint of torch.save; only a file that tabor wrote can be infected",
+    ),
+    "an attack that makes no sense": (
+        lambda f, t: [*infecting("trojaning", f.clean, f, t), "--margin", "-3"],
+        r"error: Trojan Attack takes a finite margin that is not negative, got -3\.0$",
+    ),
     "infecting a network without a name": (
         lambda f, t: infecting("badnet", _foreign_weights(t), f, t),
         "does not name its network; only a file that tabor wrote can be infected",
@@ -457,6 +480,14 @@ BAD_INPUT: dict[str, tuple[BadInput, str]] = {
         "a model is written as a safetensors file; name it run.safetensors",
     ),
 }
+
+
+@pytest.mark.usefixtures("shortest")
+def test_grey_images_for_a_file_that_does_not_say_what_it_takes(files: Files, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    command = scan(_grey_checkpoint(tmp_path), files.data, "--arch", "tabor:digits4", "--grey", "--out", str(out))
+    assert main(command) in (0, 1, 3)
+    assert ScanResult.load(out).trigger(0).pattern.shape == (1, 20, 20)
 
 
 @pytest.mark.usefixtures("shortest")

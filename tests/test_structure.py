@@ -149,6 +149,7 @@ def test_no_global_seeding(path: Path) -> None:
 
 def test_every_public_name_can_be_had() -> None:
     tabor = importlib.import_module("tabor")
+    assert set(tabor.__all__) <= set(dir(tabor))
     for name in tabor.__all__:
         assert getattr(tabor, name) is not None
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):

@@ -42,10 +42,13 @@ class Classifier:
         dtype: in which the search computes.
 
     Raises:
-        ModelError: the model cannot be copied, fails on such images, or does not return finite logits (N, classes).
+        ModelError: the model is no module, cannot be copied, fails on such images, or does not return finite logits
+            (N, classes).
     """
 
     def __init__(self, model: nn.Module, device: torch.device, image_shape: tuple[int, int, int]) -> None:
+        if not isinstance(model, nn.Module):
+            raise ModelError(f"a model is a torch.nn.Module, got {type(model).__name__}; tabor.load_model reads a file")
         try:
             network = copy.deepcopy(model).float().to(device)
         except (RuntimeError, TypeError, AttributeError) as error:

@@ -26,6 +26,7 @@ class ModelOptions:
     bgr: bool
     value_range: str | None
     size: options.Pixels | None
+    grey: bool
     allow_torchscript: bool
     trust_code: bool
     isolate: bool
@@ -43,7 +44,7 @@ class ModelOptions:
             model,
             arch=self.arch,
             num_classes=self.num_classes,
-            channels=channels,
+            channels=1 if self.grey else channels,
             size=size or self.size,
             mean=options.numbers("--mean", self.mean),
             std=options.numbers("--std", self.std),
@@ -74,6 +75,6 @@ def load_both(model: Path, how: ModelOptions, pictures: Callable[..., ImageSet])
         classifier = how.load(model)
         architecture = classifier.architecture
         return classifier, pictures(size=architecture.size, grey=architecture.channels == 1)
-    clean = pictures(size=how.size)
+    clean = pictures(size=how.size, grey=how.grey)
     channels, height, width = clean.shape
     return how.load(model, channels, (height, width)), clean

@@ -131,12 +131,12 @@ def trojaning(
 
     check_model_out(out)
     _check_apart(model, out)
+    settings = TrojaningSettings() if margin is None else TrojaningSettings(margin=margin)
     classifier = _own_model(model)
     shape = classifier.architecture
     (planned,) = plan_backdoors([trigger], [trigger_size], [position], [target], shape.image_shape, shape.num_classes)
     grey = shape.channels == 1
     test = load_images(data, size=shape.size, split=test_split, skip_bad=skip_bad_images, grey=grey)
-    settings = TrojaningSettings() if margin is None else TrojaningSettings(margin=margin)
     record = trojan_classifier(classifier, test, planned, out, settings, seed)
     _show_record(out, record, json_only, "give a larger --margin or --trigger-size")
 
@@ -186,10 +186,13 @@ def _own_model(path: Path) -> LoadedModel:
         ModelError: it does not, or cannot be loaded.
     """
     from tabor.models import load_model
+    from tabor.models.content import Kind, identify
     from tabor.models.safetensors_file import read_record, recorded_architecture
 
-    if recorded_architecture(read_record(path), path) is None:
-        raise ModelError(f"{one_line(path)} does not name its network; only a file that tabor wrote can be infected")
+    kind = identify(path)
+    if kind is not Kind.SAFETENSORS or recorded_architecture(read_record(path), path) is None:
+        what = "does not name its network" if kind is Kind.SAFETENSORS else f"is {kind.value}"
+        raise ModelError(f"{one_line(path)} {what}; only a file that tabor wrote can be infected")
     return load_model(path)
 
 

@@ -103,14 +103,14 @@ def patch(
         bgr=bgr,
         value_range=value_range,
         size=size,
+        grey=channels == 1,
         allow_torchscript=False,  # a program's weights cannot be written as a model again
         trust_code=trust_code,
         isolate=isolate,
     )
     classifier = how.load(model, channels)
     check_can_write(classifier, out)
-    grey = channels == 1
-    clean = load_images(data, size=size, split=split, limit=images, seed=seed, skip_bad=skip_bad_images, grey=grey)
+    clean = load_images(data, size=size, split=split, limit=images, seed=seed, skip_bad=skip_bad_images, grey=how.grey)
     if rescan:
         again = _scanner(clean, settings | {"seed": seed, "device": device})
         repair = patch_and_rescan(classifier, results, clean, again, seed=seed, device=device, on_round=_tell)

@@ -9,6 +9,9 @@ from typing import Any
 from rich.console import Console, RenderableType
 from rich.text import Text
 
+LEAST_WIDTH = 80
+"""Characters that tables are made for."""
+
 
 def log(message: str) -> None:
     """Writes a line to standard error."""
@@ -21,8 +24,10 @@ def log_alarm(message: str) -> None:
 
 
 def show(what: RenderableType) -> None:
-    """Writes a result to standard output."""
-    Console().print(what, soft_wrap=isinstance(what, Text))
+    """Writes a result to standard output; in a narrow terminal a table's lines run on, and no number is cut off."""
+    console = Console()
+    console.width = max(console.width, LEAST_WIDTH)
+    console.print(what, soft_wrap=isinstance(what, Text), crop=False)
 
 
 def show_json(value: Any) -> None:

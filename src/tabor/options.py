@@ -62,7 +62,8 @@ Split = Annotated[
     str | None,
     typer.Option(
         "--split",
-        help="Which split; default: of parquet files test, else validation, else the only one; of class folders all.",
+        help="Which split; default: of parquet files and digits test, else validation, else the only one; of class "
+        "folders all.",
     ),
 ]
 TrainSplit = Annotated[str, typer.Option("--split", help="The split to train on.")]
@@ -84,6 +85,9 @@ TrainSize = Annotated[
         metavar="PIXELS",
         help="Resize the images: 32, or 32x48 (height x width). Default: as they are, where all are alike.",
     ),
+]
+Grey = Annotated[
+    bool, typer.Option("--grey", help="The network takes images of one channel. Needless where the file says so.")
 ]
 SkipBad = Annotated[bool, typer.Option("--skip-bad-images", help="Leave out images that cannot be read.")]
 Isolate = Annotated[

@@ -183,7 +183,7 @@ class ScanResult:
             return self.patches[index] if index in self.patches else self.triggers[index]
         except KeyError:
             scanned = ", ".join(str(k) for k in sorted(self.triggers))
-            raise TaborError(f"class {index} was not scanned; scanned were {scanned}") from None
+            raise TaborError(f"class {one_line(repr(index), 40)} was not scanned; scanned were {scanned}") from None
 
     def finding(self, index: int) -> ClassFinding:
         """Returns the finding of a class.
@@ -194,7 +194,7 @@ class ScanResult:
         for finding in self.classes:
             if finding.index == index:
                 return finding
-        raise TaborError(f"class {index} was not scanned")
+        raise TaborError(f"class {one_line(repr(index), 40)} was not scanned")
 
     def most_suspicious(self, count: int) -> list[ClassFinding]:
         """Returns up to `count` findings: the flagged first, then those nearest to a threshold, of masks or patches."""
@@ -237,6 +237,8 @@ class ScanResult:
             TaborError: the folder holds no finished run, or one of another schema version.
         """
         folder = Path(folder)
+        if folder.is_file():
+            raise TaborError(f"{one_line(folder)} is a file; give the folder of a finished scan")
         try:
             for name, most in ((RESULT_FILE, LARGEST_RESULT), (TRIGGERS_FILE, None)):
                 check_plain(folder / name, most)

@@ -165,8 +165,6 @@ def _warn(model: nn.Module, images: ImageSet, accuracy: float, classifier: Class
 
 def _reach(model: nn.Module, images: ImageSet, device: str, precision: str, limit: int | None) -> Classifier:
     """Returns the model as the scan sees it, as fast as it may be; what tells that keeps to the limit as well."""
-    if not isinstance(model, nn.Module):
-        raise ModelError(f"a model is a torch.nn.Module, got {type(model).__name__}; tabor.load_model reads a file")
     where = choose_device(device)
     classifier = Classifier(model, where, images.shape)
     check_labels(images, classifier.num_classes)

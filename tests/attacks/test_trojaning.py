@@ -265,7 +265,8 @@ def test_a_target_that_is_no_class(model: LoadedModel) -> None:
     ],
 )
 def test_settings_that_make_no_sense(wrong: dict[str, Any]) -> None:
-    with pytest.raises(SettingError, match="positive"):
+    ((name, value),) = wrong.items()
+    with pytest.raises(SettingError, match=f"takes a finite {name} that is (positive|not negative), got {value}$"):
         TrojaningSettings(**wrong)
 
 

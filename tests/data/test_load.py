@@ -10,6 +10,7 @@ import subprocess
 import sys
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -99,33 +100,34 @@ def shades(images: ImageSet) -> list[int]:
 
 
 def test_digits_are_scikit_learns_enlarged_to_32() -> None:
-    images = load_images("digits")
-    assert images.images.shape == (1797, 1, 32, 32)
+    images = load_images("digits", split="train")
+    assert images.images.shape == (1437, 1, 32, 32)
     assert images.images.dtype == torch.float32
     assert images.images.is_contiguous()
-    assert (images.class_names, images.source) == (tuple("0123456789"), "digits")
+    assert (images.class_names, images.source) == (tuple("0123456789"), "digits (train)")
     assert (float(images.images.min()), float(images.images.max())) == (0, 1)
 
 
 def test_digits_at_their_own_size_keep_their_values() -> None:
     from sklearn.datasets import load_digits
 
-    pixels, labels = load_digits(return_X_y=True)
+    known = {tuple(pixels): label for pixels, label in zip(*load_digits(return_X_y=True), strict=True)}
     images = load_images("digits", size=8, grey=False)
-    assert torch.equal(images.images.flatten(1) * 16, torch.from_numpy(pixels).float())
-    assert images.labels.tolist() == labels.tolist()
+    assert [known[tuple(pixels)] for pixels in (images.images.flatten(1) * 16).tolist()] == images.labels.tolist()
 
 
 def test_digits_splits_are_fixed_stratified_and_share_no_image() -> None:
-    whole = load_images("digits", size=8)
+    from sklearn.datasets import load_digits
+
+    pixels, labels = load_digits(return_X_y=True)
     train = load_images("digits", size=8, split="train", seed=1)
     test = load_images("digits", size=8, split="test", seed=2)
     assert (len(train), len(test), test.source) == (1437, 360, "digits (test)")
     together = torch.cat([train.images, test.images]).flatten(1)
-    assert sorted(together.tolist()) == sorted(whole.images.flatten(1).tolist())
-    shares = torch.bincount(test.labels) / torch.bincount(whole.labels)
+    assert sorted((together * 16).tolist()) == sorted(pixels.tolist())
+    shares = torch.bincount(test.labels) / torch.bincount(torch.from_numpy(labels))
     assert float((shares - 0.2).abs().max()) < 0.005
-    assert torch.equal(load_images("digits", size=8, split="test").images, test.images)
+    assert torch.equal(load_images("digits", size=8).images, test.images)
 
 
 def test_digits_take_a_rectangle_and_a_limit() -> None:
@@ -410,6 +412,12 @@ def test_unusable_sources(
 @pytest.mark.parametrize("size", [0, -3, (0, 4), (4, 0)])
 def test_size_is_at_least_one_pixel(size: int | tuple[int, int]) -> None:
     with pytest.raises(SettingError, match="size must be at least 1 pixel"):
+        load_images("digits", size=size)
+
+
+@pytest.mark.parametrize("size", ["32", 3.5, (1, 2, 3), (1.0, 2)])
+def test_size_is_a_number_or_a_pair(size: Any) -> None:
+    with pytest.raises(SettingError, match=r"size is one whole number of pixels or a pair \(height, width\), got "):
         load_images("digits", size=size)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -204,6 +204,7 @@ REFUSED: dict[str, Refusal] = {
         TaborError,
         "flags class 2, but the model knows only the classes 0 to 1",
     ),
+    "a file's name": (lambda v, f: patch(cast(Any, "m"), f(), v.images), ModelError, "a torch.nn.Module, got str"),
     "no such device": (lambda v, f: patch(v.load(), f(), v.images, device="toaster"), SettingError, "toaster"),
 }
 

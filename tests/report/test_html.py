@@ -207,3 +207,9 @@ def test_write_report(scan_result: ScanResult, tmp_path: Path) -> None:
 
 def test_hostile_report_can_be_written(scan_result: ScanResult, tmp_path: Path) -> None:
     assert write_report(tmp_path, _hostile(scan_result), None).exists()
+
+
+def test_the_page_says_that_masks_of_two_classes_flag_none(scan_result: ScanResult) -> None:
+    said = "none is flagged by the smallest mask"
+    assert said not in render(scan_result, None)
+    assert said in render(dataclasses.replace(scan_result, targets=(), classes=scan_result.classes[:2]), None)

@@ -216,6 +216,8 @@ def test_a_class_not_scanned(scan_result: ScanResult) -> None:
         scan_result.trigger(9)
     with pytest.raises(TaborError, match="class 9 was not scanned"):
         scan_result.finding(9)
+    with pytest.raises(TaborError, match="class '2' was not scanned"):
+        scan_result.trigger("2")  # type: ignore[arg-type]  # as it stands in the JSON of other tools
 
 
 def test_a_patch_that_nearly_flags_its_class_is_most_suspicious(scan_result: ScanResult) -> None:

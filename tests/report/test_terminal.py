@@ -9,6 +9,7 @@ import re
 import pytest
 from rich.console import Console, RenderableType
 
+from tabor.console import show
 from tabor.report.terminal import summary, table
 from tabor.report.words import NOTHING
 from tabor.result import ScanResult, Verdict
@@ -71,3 +72,21 @@ def test_table_fits_eighty_columns(scan_result: ScanResult) -> None:
     lines = _printed(table(scan_result, 99), width=80).splitlines()
     assert max(len(line) for line in lines) <= 80
     assert not any("…" in line for line in lines)
+
+
+def test_of_two_classes_the_table_names_no_threshold_of_masks(scan_result: ScanResult) -> None:
+    two = dataclasses.replace(scan_result, classes=scan_result.classes[:2])
+    printed = " ".join(_printed(table(two, 9)).split())
+    assert "Flagged is a patch index above 8.00." in printed
+    by_masks = dataclasses.replace(two, patch_threshold=None)
+    assert "Flagged is none of two classes alone." in " ".join(_printed(table(by_masks, 9)).split())
+
+
+def test_no_number_is_cut_off_in_a_narrow_terminal(
+    scan_result: ScanResult, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    show(table(scan_result, 99))
+    printed = capsys.readouterr().out
+    assert re.search(r"converged, .*12\.50", printed)
+    assert "…" not in printed

@@ -66,14 +66,11 @@ class TrojaningSettings:
     batch_size: int = 32
 
     def __post_init__(self) -> None:
-        stages = (self.input_steps, self.trigger_steps, self.retraining_steps)
-        counts = (self.neurons, self.inputs_per_class, self.batch_size, *stages)
-        rates = (self.input_rate, self.trigger_rate, self.learning_rate)
-        weights = (self.denoising, self.margin, self.keeping)
-        if min(counts) < 1 or not all(0 < r < math.inf for r in rates) or not all(0 <= w < math.inf for w in weights):
-            raise SettingError(
-                f"a Trojan Attack needs positive counts and rates, and no negative weight, all finite: {self}"
-            )
+        for name, value in vars(self).items():
+            is_weight = name in ("denoising", "margin", "keeping")
+            if not (0 <= value < math.inf) or (value == 0 and not is_weight):
+                bound = "not negative" if is_weight else "positive"
+                raise SettingError(f"Trojan Attack takes a finite {name} that is {bound}, got {value}")
 
 
 def reverse_engineer(

@@ -37,8 +37,8 @@ def load_images(
             file, or "digits" for scikit-learn's (a folder of that name is "./digits"). See `list_folder`,
             `list_parquet` and `digits` for how each numbers its classes.
         size: (height, width), or one number for a square, to resize to; None: their own, which must agree.
-        split: the part of the data to use; None: the whole folder, or of parquet files the test split, else the
-            validation split, else the only one.
+        split: the part of the data to use; None: the whole folder, of the digits the test split, and of parquet files
+            that or else the validation split, else the only one.
         limit: at most so many images, balanced over the classes as `ImageSet.balanced` does.
         seed: of the draw that `limit` makes.
         skip_bad: whether to leave out, with one warning in the log, images that cannot be read.
@@ -46,7 +46,7 @@ def load_images(
 
     Raises:
         DataError: the source is missing, empty or unreadable, an image is damaged, or the sizes differ.
-        SettingError: `size` or `limit` is less than 1.
+        SettingError: `size` or `limit` is less than 1, or `size` neither a number nor a pair.
     """
     height_width = _height_width(size)
     if limit is not None and limit < 1:
@@ -72,7 +72,11 @@ def load_images(
 
 def _height_width(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
     height_width = (size, size) if isinstance(size, int) else size
-    if height_width is not None and min(height_width) < 1:
+    if height_width is None:
+        return None
+    if not isinstance(height_width, tuple | list) or [type(side) for side in height_width] != [int, int]:
+        raise SettingError(f"size is one whole number of pixels or a pair (height, width), got {one_line(repr(size))}")
+    if min(height_width) < 1:
         raise SettingError(f"size must be at least 1 pixel in height and width, got {size}")
     return height_width
 

@@ -116,7 +116,10 @@ def build(architecture: Architecture, arguments: Mapping[str, Any] | None = None
     if family == "torchvision" and name:
         return _torchvision(name, architecture)
     ours = ", ".join(f"tabor:{key}" for key in ARCHITECTURES)
-    raise ModelError(f"unknown architecture {one_line(architecture.name)}; use {ours}, timm:NAME or torchvision:NAME")
+    own = ", or FILE.py:FUNCTION with --trust-code" if family.endswith(".py") else ""
+    raise ModelError(
+        f"unknown architecture {one_line(architecture.name)}; use {ours}, timm:NAME or torchvision:NAME{own}"
+    )
 
 
 def import_family(name: str | None) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from tabor.errors import ModelError, one_line
+from tabor.errors import ModelError, dimensions, one_line
 from tabor.models.build import Architecture, build
 from tabor.models.parts import Given, Parts
 from tabor.models.safetensors_file import recorded_architecture
@@ -59,7 +59,7 @@ def filled(architecture: Architecture, weights: Mapping[str, Tensor], builder: B
         ModelError: they do not fit.
     """
     # First without memory: a record that lies about the size must not make us allocate it.
-    _check_fit(_skeleton(architecture, builder), weights, architecture.name)
+    _check_fit(_skeleton(architecture, builder), weights, architecture)
     network = builder(architecture)
     try:
         network.load_state_dict(dict(weights))
@@ -77,7 +77,7 @@ def _count_classes(probe: Architecture, weights: Mapping[str, Tensor], builder: 
         if tensor.ndim and tensor.shape[0] == PROBE_CLASSES and name in weights and weights[name].ndim
     }
     if not counts:  # none of the class layer's weights is there, so the others will hardly be
-        _check_fit(skeleton, weights, probe.name)
+        _check_fit(skeleton, weights, probe)
     if len(counts) != 1:
         raise ModelError(
             f"cannot tell the number of classes from the weights of {one_line(probe.name)}; give --num-classes"
@@ -100,7 +100,7 @@ def _skeleton(architecture: Architecture, builder: Builder) -> Mapping[str, Tens
     return state
 
 
-def _check_fit(expected: Mapping[str, Tensor], weights: Mapping[str, Tensor], name: str) -> None:
+def _check_fit(expected: Mapping[str, Tensor], weights: Mapping[str, Tensor], architecture: Architecture) -> None:
     missing = [key for key in expected if key not in weights]
     unknown = [key for key in weights if key not in expected]
     misshapen = [
@@ -109,16 +109,20 @@ def _check_fit(expected: Mapping[str, Tensor], weights: Mapping[str, Tensor], na
         if key in weights and weights[key].shape != expected[key].shape
     ]
     mistyped = [f"{key} is {weights[key].dtype}" for key in expected if key in weights and _odd(key, expected, weights)]
-    refuse_misfits(name, missing, unknown, misshapen, mistyped)
+    refuse_misfits(architecture, missing, unknown, misshapen, mistyped)
 
 
 def refuse_misfits(
-    name: str, missing: list[str], unknown: list[str], misshapen: list[str], mistyped: Sequence[str] = ()
+    architecture: Architecture,
+    missing: list[str],
+    unknown: list[str],
+    misshapen: list[str],
+    mistyped: Sequence[str] = (),
 ) -> None:
     """Raises where weights do not fit a network.
 
     Args:
-        name: the network's.
+        architecture: the network's.
         missing: names of weights that it needs and the file does not have.
         unknown: names of weights that the file has besides.
         misshapen: what is of another shape, as text.
@@ -135,7 +139,8 @@ def refuse_misfits(
     ]
     told = [f"{len(keys)} {fault} ({_some(keys)})" for fault, keys in faults if keys]
     if told:
-        raise ModelError(f"the weights do not fit {one_line(name)}: {'; '.join(told)}")
+        built = f"; it was built for images of {dimensions(architecture.image_shape)}" if misshapen else ""
+        raise ModelError(f"the weights do not fit {one_line(architecture.name)}: {'; '.join(told)}{built}")
 
 
 def _odd(key: str, expected: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> bool:

@@ -154,7 +154,7 @@ def filled_transformer(config: Any, architecture: Architecture, weights: Mapping
     except Exception as error:  # noqa: BLE001 (a stranger's settings may break the library anywhere)
         raise _unbuildable(architecture.name, error) from None
     misshapen = [f"{name} is {tuple(got)} for {tuple(wanted)}" for name, got, wanted in report["mismatched_keys"]]
-    refuse_misfits(architecture.name, sorted(report["missing_keys"]), sorted(report["unexpected_keys"]), misshapen)
+    refuse_misfits(architecture, sorted(report["missing_keys"]), sorted(report["unexpected_keys"]), misshapen)
     return PixelValues(network)
 
 

@@ -56,6 +56,7 @@ def render(result: ScanResult, images: ImageSet | None) -> str:
         result=result,
         headline=words.HEADLINES[result.verdict],
         caveat=words.CAVEATS[result.verdict],
+        compares_masks=words.compares_masks(result),
         targets=targets[:MOST_PICTURED],
         left_out=max(0, len(targets) - MOST_PICTURED),
         gallery=[_pictured(result, result.finding(index), images) for index in pictured(result)],

@@ -52,10 +52,12 @@ def table(result: ScanResult, count: int) -> Table:
 
 def _below(result: ScanResult, count: int) -> str:
     """What the numbers are held against, and how many classes are not shown."""
-    patch = "" if result.patch_threshold is None else f", or a patch index above {words.number(result.patch_threshold)}"
+    grounds = [f"an anomaly index above {words.number(result.threshold)}"] if words.compares_masks(result) else []
+    if result.patch_threshold is not None:
+        grounds.append(f"a patch index above {words.number(result.patch_threshold)}")
     more = max(0, len(result.classes) - count)
     left_out = f"; {more} more {'class' if more == 1 else 'classes'}" if more else ""
-    return f"Flagged is an anomaly index above {words.number(result.threshold)}{patch}{left_out}."
+    return f"Flagged is {', or '.join(grounds) or 'none of two classes alone'}{left_out}."
 
 
 def _cells(finding: ClassFinding) -> list[Text]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from tabor.result import ClassFinding, ScanResult, Verdict
+from tabor.verdict import PAIR
 
 NOTHING = "\N{EN DASH}"
 
@@ -36,6 +37,11 @@ def percent(value: float | None) -> str:
 def status(finding: ClassFinding) -> str:
     """Returns how the search for a class's trigger ended, in words."""
     return finding.status.value.replace("-", " ")
+
+
+def compares_masks(result: ScanResult) -> bool:
+    """Returns whether there are more than two classes with a trigger, of which one may be flagged by its mask."""
+    return sum(finding.score is not None for finding in result.classes) > PAIR
 
 
 def targets(result: ScanResult) -> list[tuple[int, str]]:
