@@ -585,7 +585,7 @@ def test_train_then_infect_then_scan(tmp_path: Path, capsys: Capture) -> None:
     assert main(scan(infected, "digits", "--size", "12", "--images", "40", "--json")) in (0, 1, 3)
     result = json.loads(capsys.readouterr().out)
     assert result["model"]["architecture"] == "tabor:digits4"
-    assert result["data"] == {"source": "digits", "images": 40, "classes_present": 10}
+    assert result["data"] == {"source": "digits (test)", "images": 40, "classes_present": 10}
 
 
 @pytest.mark.parametrize(("success", "told"), [(0.79, True), (0.8, False)])

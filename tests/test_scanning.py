@@ -652,3 +652,5 @@ def test_a_scan_in_little_memory_finds_the_same(
     assert whole.settings["precision"] == "float32"
     for target, trigger in whole.triggers.items():
         torch.testing.assert_close(little.triggers[target].mask, trigger.mask)
+    assert not any("memory" in warning for warning in whole.warnings)
+    assert any("more than the 0.001 GiB of memory asked for is taken already" in warning for warning in little.warnings)

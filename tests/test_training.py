@@ -14,7 +14,7 @@ from tabor.data import ImageSet
 from tabor.errors import DataError, ModelError, SettingError, TaborError
 from tabor.models import Architecture, load_model
 from tabor.models.build import initialise
-from tabor.training import TrainSettings, accuracy, fit, mirrored, train_classifier, zoomed
+from tabor.training import TrainSettings, accuracy, fit, long_enough, mirrored, train_classifier, zoomed
 
 QUICK = TrainSettings(epochs=16, learning_rate=5e-3, batch_size=16)
 
@@ -220,6 +220,20 @@ def test_train_classifier_writes_what_it_measured(tmp_path: Path) -> None:
     assert record["training"]["epochs"] == 16
     assert record["data"] == "toy"
     assert loaded.architecture == Architecture(name="tabor:digits4", num_classes=3, channels=1, size=(12, 12))
+
+
+@pytest.mark.parametrize(
+    ("images", "epochs"),
+    [
+        pytest.param(100_000, 2, id="enough as they are"),
+        pytest.param(400, 10, id="4 steps an epoch"),
+        pytest.param(399, 14, id="of 3, as the last images make no whole batch"),
+        pytest.param(7, 40, id="fewer than a batch"),
+    ],
+)
+def test_few_images_are_shown_more_often(images: int, epochs: int) -> None:
+    settings = TrainSettings(epochs=2, batch_size=100)
+    assert long_enough(settings, images, 40) == TrainSettings(epochs=epochs, batch_size=100)
 
 
 def test_networks_that_are_not_ours_are_normalised(tmp_path: Path) -> None:

@@ -141,7 +141,9 @@ TrustPickle = Annotated[bool, typer.Option("--trust-code", help="Run what the mo
 Json = Annotated[bool, typer.Option("--json", help="Print the result alone, as JSON.")]
 Epochs = Annotated[
     int | None,
-    typer.Option("--epochs", min=1, help="Passes over the training images. Default: 4 to train, 2 to infect."),
+    typer.Option(
+        "--epochs", min=1, help="Passes over the training images. Default: 4 to train, 2 to infect; more of few images."
+    ),
 ]
 Targets = Annotated[list[int], typer.Option("--target", help="The class a trigger sends images to; repeatable.")]
 Triggers = Annotated[

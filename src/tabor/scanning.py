@@ -17,6 +17,7 @@ import tabor
 from tabor.access import PRECISIONS, Classifier, choose_device
 from tabor.data import ImageSet, as_image_set
 from tabor.data.fitting import check_halves, check_labels
+from tabor.engine import room
 from tabor.errors import DataError, ModelError, SettingError, dimensions, one_line
 from tabor.examining import examine
 from tabor.findings import described, findings, identity, timing, warnings_about, warnings_of_effects
@@ -109,7 +110,8 @@ def scan(
     record = {"solver": dataclasses.asdict(settings), chosen.name: chosen.describe(), "precision": precision}
     answers = classifier.predict(images.images.to(classifier.device)).cpu()
     clean_accuracy = float((answers.argmax(1) == images.labels.cpu()).float().mean())
-    told = _warn(model, images, clean_accuracy, classifier) + warnings_about(classifier, images, targets, chosen)
+    told = _warn(model, images, clean_accuracy, classifier, limit)
+    told += warnings_about(classifier, images, targets, chosen)
     journal = _journal(out, like, lambda: fingerprint(model, classifier, images, targets, record, seed))
     seen = examine(classifier, (search, confirm), targets, chosen, settings, seed, journal, on_progress)
     decision = seen.decide(chosen)
@@ -154,13 +156,21 @@ def _journal(out: str | Path | None, like: str | Path | None, searched: Callable
     return journal
 
 
-def _warn(model: nn.Module, images: ImageSet, accuracy: float, classifier: Classifier) -> list[str]:
-    """Says before the work, so that it can be stopped, that the model is wrong about the clean images, if it is."""
+def _warn(model: nn.Module, images: ImageSet, accuracy: float, classifier: Classifier, limit: int | None) -> list[str]:
+    """Says before the work, so that it can be stopped, what speaks against it.
+
+    That is a model that is wrong about the clean images, and memory that is taken already.
+    """
     wrong = accuracy_warning(model, images, accuracy, classifier.images_at_once)
-    if wrong is None:
-        return []
-    logging.getLogger("tabor").warning("%s", wrong)
-    return [wrong]
+    told = [] if wrong is None else [wrong]
+    if limit is not None and room(classifier.device, limit) == 0:
+        told.append(
+            f"more than the {limit / 2**30:.3g} GiB of memory asked for is taken already; the images go through the "
+            f"network one at a time, which is slow, and the limit is not kept"
+        )
+    for warning in told:
+        logging.getLogger("tabor").warning("%s", warning)
+    return told
 
 
 def _reach(model: nn.Module, images: ImageSet, device: str, precision: str, limit: int | None) -> Classifier:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,12 @@ class TrainSettings:
             raise SettingError(f"training needs a finite weight decay that is not negative, got {self}")
         if not 0 < self.zoom <= 1:
             raise SettingError(f"training zooms into a share of an image in (0, 1], got {self.zoom}")
+
+
+def long_enough(settings: TrainSettings, images: int, steps: int) -> TrainSettings:
+    """Returns the settings with as many epochs over so many images as make so many steps, if not with more."""
+    in_an_epoch = max(1, images // min(settings.batch_size, images))
+    return replace(settings, epochs=max(settings.epochs, math.ceil(steps / in_an_epoch)))
 
 
 def fit(

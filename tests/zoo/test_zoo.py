@@ -56,6 +56,16 @@ def test_a_logo_needs_its_picture(tmp_path: Path) -> None:
         build_zoo("gtsrb-table1a", digits, digits, tmp_path)
 
 
+def test_nothing_is_trained_for_a_folder_that_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build, "_make", lambda *_: pytest.fail("it was trained"))
+    (tmp_path / "file").write_text("")
+    digits = load_images("digits", limit=20)
+    with pytest.raises(TaborError, match=r"cannot write .*zoo\.json: Not a directory"):
+        build_zoo("gtsrb-clean", digits, digits, tmp_path / "file")
+
+
 def test_a_zoo_is_built_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan_small(monkeypatch, "square")
     train, test = (load_images("digits", split=split, limit=200) for split in ("train", "test"))

@@ -12,7 +12,7 @@ from tabor.attacks.badnet import RETRAINING, check_planted, infect_classifier
 from tabor.attacks.plant import LOGO
 from tabor.data import ImageSet
 from tabor.errors import SettingError, TaborError, one_line
-from tabor.files import write_text
+from tabor.files import check_writable, write_text
 from tabor.models import load_model
 from tabor.models.safetensors_file import read_record
 from tabor.training import TrainSettings, train_classifier
@@ -83,6 +83,7 @@ def build_zoo(
         TaborError: a file cannot be written.
     """
     plans = plan_zoo(name, seed)[:limit]
+    check_writable(out / LIST_FILE)
     if picture is None and any(isinstance(p, VictimPlan) and p.plant.picture == LOGO for p in plans):
         raise SettingError(f"the zoo {name} has victims with a logo; give its picture with --picture")
     paths = [out / f"{plan.name}.safetensors" for plan in plans]
