@@ -556,6 +556,8 @@ def test_the_report_can_be_written_again(files: Files, tmp_path: Path, capsys: C
     assert err == f"wrote {run_folder / 'report.html'}\n"
     again = (run_folder / "report.html").read_text(encoding="utf-8")
     assert again.startswith(page[:200])
+    assert main(["report", str(run_folder), "--data", str(cell_pictures(run_folder.parent / "others"))]) == 0
+    assert "the scan was of data: the pictures show its triggers on images of others" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("shortest")

@@ -175,6 +175,9 @@ def report(
         if data is not None
         else None
     )
+    scanned = result.data["source"]
+    if images is not None and images.source != scanned:
+        log(f"the scan was of {one_line(scanned)}: the pictures show its triggers on images of {images.source}")
     log(f"wrote {one_line(write_run(run, result, images))}")
     _show(result, json_only)
 
