@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import re
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jsonschema
 import numpy as np
@@ -21,10 +23,11 @@ from PIL import Image
 
 from tabor.cli import main, run
 from tabor.cli_models import _show_record
+from tabor.methods.tabor import Tabor
 from tabor.models import Architecture
 from tabor.models.build import build, initialise
 from tabor.models.safetensors_file import write_model
-from tabor.presets import SOLVERS
+from tabor.presets import METHODS, SOLVERS
 from tabor.result import ScanResult
 from tabor.schedule import StabilitySettings
 from tabor.schema import json_schema
@@ -37,11 +40,15 @@ SHORT = """SolverSettings(
     stability=StabilitySettings(tolerance=0.9, rounds=1))"""
 
 PROGRAM = f"""
+from functools import partial
+
 import tabor.presets
 from tabor.cli import run
+from tabor.methods.tabor import Tabor
 from tabor.schedule import StabilitySettings
 from tabor.solver import SolverSettings
 tabor.presets.SOLVERS.update(fast={SHORT}, standard={SHORT})
+tabor.presets.METHODS.update(tabor=partial(Tabor, restoring=None))
 run()
 """
 
@@ -114,6 +121,7 @@ def shorten(monkeypatch: pytest.MonkeyPatch, steps: int = 120) -> None:
         stability=StabilitySettings(tolerance=0.9, rounds=1),
     )
     monkeypatch.setitem(SOLVERS, "standard", settings)
+    monkeypatch.setattr("tabor.progress.SECONDS", math.inf)  # what a slow machine logs meanwhile
     fast = dataclasses.replace(settings, steps=steps // 2, smallest_steps=steps // 2)
     monkeypatch.setitem(SOLVERS, "fast", fast)
 
@@ -126,8 +134,9 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def shortest(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Four steps, after which no trigger works."""
+    """Four steps, after which no trigger works, and no patches."""
     shorten(monkeypatch, 8)
+    monkeypatch.setitem(cast("dict[str, Any]", METHODS), "tabor", partial(Tabor, restoring=None))
 
 
 def scan(model: str, data: str, *more: str) -> list[str]:
