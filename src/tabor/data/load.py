@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import operator
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,14 +72,16 @@ def load_images(
 
 
 def _height_width(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
-    height_width = (size, size) if isinstance(size, int) else size
-    if height_width is None:
+    if size is None:
         return None
-    if not isinstance(height_width, tuple | list) or [type(side) for side in height_width] != [int, int]:
-        raise SettingError(f"size is one whole number of pixels or a pair (height, width), got {one_line(repr(size))}")
-    if min(height_width) < 1:
+    try:
+        height, width = (operator.index(side) for side in ((size, size) if isinstance(size, int) else size))
+    except (TypeError, ValueError):
+        wanted = "one whole number of pixels or a pair (height, width)"
+        raise SettingError(f"size is {wanted}, got {one_line(repr(size), 40)}") from None
+    if min(height, width) < 1:
         raise SettingError(f"size must be at least 1 pixel in height and width, got {size}")
-    return height_width
+    return height, width
 
 
 def _listing(path: Path, split: str | None) -> Listing:
