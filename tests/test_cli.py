@@ -279,6 +279,18 @@ def test_an_unforeseen_error_is_not_a_finding(files: Files, monkeypatch: pytest.
     assert exited.value.code == 2
 
 
+@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory")], ids=["CPU", "GPU"])
+def test_2_memory_that_ran_out_is_no_fault_of_tabor(
+    error: Exception, files: Files, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("tabor.scanning.scan", fail)
+    assert main(scan(files.clean, files.data)) == 2
+    assert capsys.readouterr().err.startswith("error: there is too little memory; give fewer --images")
+
+
 # Bad input: one clear line, exit code 2, nothing written
 
 

@@ -329,3 +329,9 @@ def test_an_altered_copy_is_as_fast_and_the_model_stays_as_it_was() -> None:
     copied = fast.altered(lambda _: None, pictures)
     assert copied.hastened
     assert copied.dtype == fast.dtype == torch.bfloat16
+
+
+def test_measuring_the_products_draws_nothing_global() -> None:
+    before = torch.get_rng_state()
+    product_speed_up.__wrapped__()
+    assert torch.equal(torch.get_rng_state(), before)

@@ -469,6 +469,7 @@ def test_a_whole_patch_is_read(two_done: Path) -> None:
         pytest.param('{"patch": 0, "measured": 7}', id="a number"),
         pytest.param('{"patch": 0, "measured": {"window": [1, 2], "colours": [], "worth": 1}}', id="half a window"),
         pytest.param(patch_line(colours=[0.5]), id="flat colours"),
+        pytest.param(patch_line(colours=[[[9.0]]]), id="no such colour"),
         pytest.param(patch_line(index="9"), id="an index in words"),
         pytest.param(patch_line(worth=float("nan")), id="a worth that is no number"),
         pytest.param(patch_line(index=10**400), id="an endless index"),

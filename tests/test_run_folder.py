@@ -62,6 +62,13 @@ def test_a_file_that_no_scan_wrote_is_not_written_over(name: str, journal: str |
     assert journal is None or (tmp_path / JOURNAL_FILE).read_text() == journal
 
 
+def test_a_diary_is_no_journal_and_is_not_written_over(tmp_path: Path) -> None:
+    own = write(tmp_path / JOURNAL_FILE, "my diary")
+    with pytest.raises(TaborError, match=f"holds a {JOURNAL_FILE} that no scan wrote"):
+        Journal(tmp_path, FINGERPRINT)
+    assert own.read_text() == "my diary"
+
+
 def test_a_run_without_its_journal_is_still_a_run(tmp_path: Path) -> None:
     write(tmp_path / RESULT_FILE, '{"schema_version": 1}')
     write(tmp_path / REPORT_FILE)

@@ -160,3 +160,9 @@ def test_precision_is_of_what_was_restored_and_recall_of_what_was_planted() -> N
     two[..., :2], one[..., :1] = 1, 1
     compared = fidelity(two, one)
     assert (compared.precision, compared.recall) == (0.5, 1.0)
+
+
+def test_triggers_can_be_compared_and_are_what_they_are() -> None:
+    one, other = (Trigger(torch.ones(1, 2, 2), torch.ones(1, 2, 2)) for _ in range(2))
+    assert one == one
+    assert one != other

@@ -137,7 +137,7 @@ class Classifier:
         return changed
 
     def limit_memory(self, limit: int | None) -> None:
-        """Keeps the search within so many bytes of this process, or of the GPU; None: a share of what is free.
+        """Keeps the search within so many bytes of this process, or of the GPU; None: half of what is free.
 
         It does so by sending fewer images at once through the network, one at least.
         """

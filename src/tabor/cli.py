@@ -18,7 +18,7 @@ from rich.text import Text
 
 from tabor import cli_models, cli_patch, cli_reproduce, cli_trojai, options
 from tabor.console import log, show, show_json
-from tabor.errors import SettingError, TaborError, one_line
+from tabor.errors import SettingError, TaborError, one_line, out_of_memory
 from tabor.options import ExitCode
 
 if TYPE_CHECKING:
@@ -198,6 +198,9 @@ def main(argv: list[str] | None = None) -> int:
         Console(stderr=True).print(Text.assemble(("error: ", "bold red"), one_line(error, 1000)), soft_wrap=True)
         return ExitCode.FAILED
     except Exception as error:  # noqa: BLE001 (Python would exit with 1, which here means a backdoor)
+        if out_of_memory(error):
+            log("error: there is too little memory; give fewer --images, or a scan less of it with --memory")
+            return ExitCode.FAILED
         log(f"error: {type(error).__name__}: {one_line(error, 1000)} (a fault of tabor itself; please report it)")
         return ExitCode.FAILED
 

@@ -21,6 +21,12 @@ class SettingError(TaborError, ValueError):
     """A setting lies outside its range."""
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out: Python's, or PyTorch's, which is a RuntimeError of some kind."""
+    told = type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
+    return told or isinstance(error, MemoryError)
+
+
 def one_line(text: object, limit: int = 300) -> str:
     """Returns text from a stranger's file as one printable line of at most `limit` characters.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,14 +24,13 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+        # Not mkstemp, whose files are private: a result is as public as its folder.
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     except OSError as error:
         raise TaborError(f"cannot write {one_line(path)}: {one_line(error.strerror)}") from None
-    os.close(handle)
-    temporary = Path(name)
     try:
         yield temporary
-        temporary.chmod(0o666 & ~_umask())  # mkstemp makes private files; a result is as public as its folder
         temporary.replace(path)
     except (OSError, safetensors.SafetensorError) as error:  # safetensors reports a full disk as its own error
         raise TaborError(f"cannot write {one_line(path)}: {one_line(getattr(error, 'strerror', error))}") from None
@@ -56,7 +56,7 @@ def check_writable(path: Path) -> None:
 def write_text(path: Path, text: str) -> None:
     """Writes a text file whole or not at all."""
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")  # a file's name may be no Unicode
 
 
 def check_plain(path: Path, most: int | None = None) -> None:
@@ -89,9 +89,3 @@ def sha256(path: Path) -> str:
     """Returns the hexadecimal SHA-256 of a file's bytes."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

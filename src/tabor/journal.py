@@ -187,12 +187,14 @@ def _told(first: Mapping[str, Any], plain: Mapping[str, Any], finished: int, who
 
 
 def _check_no_other(folder: Path) -> None:
-    """Makes sure that a folder without a journal holds no file named like a scan's, which may be anybody's.
+    """Makes sure that a folder without a scan's journal holds no file named like a scan's, which may be anybody's.
 
     Raises:
-        TaborError: it does, and they are not of a run whose journal is gone.
+        TaborError: it does, and they are not of a run whose journal is gone or ruined.
     """
-    others = [name for name in (REPORT_FILE, TRIGGERS_FILE, RESULT_FILE) if (folder / name).exists()]
+    others = [name for name in (REPORT_FILE, TRIGGERS_FILE, RESULT_FILE, JOURNAL_FILE) if (folder / name).exists()]
+    if others == [JOURNAL_FILE] and (folder / PARTIAL_FOLDER).exists():
+        return
     if others and "schema_version" not in _parse(_text(folder / RESULT_FILE, LARGEST_RESULT)):
         raise TaborError(
             f"{one_line(folder)} holds a {others[0]} that no scan wrote, and would be written over; take another folder"

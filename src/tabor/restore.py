@@ -50,7 +50,7 @@ class Survey:
     def first(self, target: int, count: int, apart: float) -> list[Window]:
         """Returns the best few windows for a class, and those in the corners; no two overlap by more than that.
 
-        In the corners triggers are put, and a large picture there is nothing like a plain colour.  None where every
+        In the corners triggers are put, and a large picture there is nothing like a plain colour.  Empty where every
         window hides the object.
         """
         order = self.worth[:, target].argsort(descending=True, stable=True).tolist()

@@ -293,7 +293,7 @@ def _trigger(tensors: Mapping[str, Tensor], name: str) -> Trigger:
     usual = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
     if not {mask.dtype, pattern.dtype} <= usual or not (mask.numel() and pattern.numel()):
         raise TaborError(f"the trigger {name} has no pixels, or none that are fractions")
-    return Trigger(mask, pattern)
+    return Trigger(mask.float(), pattern.float())
 
 
 def _patch(stored: dict[str, Any] | None) -> PatchFinding | None:

@@ -133,11 +133,13 @@ class Suspect:
         """
         window, worth, evidence, index = (values[k] for k in ("window", "worth", "evidence", "index"))
         numbers = [*window, worth, *evidence.values(), *([] if index is None else [index])]
-        colours = torch.tensor(values["colours"], device=device)
+        colours = torch.tensor(values["colours"], dtype=torch.float32, device=device)
         if not all(isinstance(number, int | float) and math.isfinite(number) for number in numbers):
             raise ValueError("what was measured of a patch is numbers")
         if not all(type(edge) is int for edge in window) or not colours.dim() == 3 or not colours.numel():  # (C, G, G)
             raise ValueError("a patch is a window and its colours")
+        if not bool(((colours >= 0) & (colours <= 1)).all()):
+            raise ValueError("colours lie in [0, 1]")
         patch = Patch(Window(*window), colours, worth)
         return cls(patch, Evidence(**evidence), in_sight=bool(values["in_sight"]), index=index)
 

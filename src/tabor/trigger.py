@@ -41,7 +41,7 @@ def isolate(mask: Tensor, pattern: Tensor) -> Tensor:
     return mask * pattern
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Trigger:
     """One trigger in pixel space, before any normalisation.
 

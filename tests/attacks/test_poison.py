@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -86,6 +87,12 @@ def test_it_does_not_fit(size: int) -> None:
 def test_no_such_colour(colour: float) -> None:
     with pytest.raises(SettingError, match="one number between 0"):
         make_trigger("square", size=2, position=Position.TOP_LEFT, image_shape=GREY, colour=[colour])
+
+
+def test_grey_of_16_bits_is_no_white(tmp_path: Path) -> None:
+    Image.fromarray(np.full((6, 6), 20000, np.uint16)).save(tmp_path / "grey.png")
+    trigger = make_trigger(str(tmp_path / "grey.png"), size=6, position=Position.TOP_LEFT, image_shape=(3, 12, 12))
+    assert float(trigger.pattern.max()) == pytest.approx(20000 / 65535, abs=1 / 255)
 
 
 def test_pictures_that_cannot_be_used(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,18 @@ def test_the_number_of_classes_is_read_off_the_weights(
     loaded = load_model(path, arch=arch, size=size)
     assert loaded.architecture.num_classes == classes
     assert loaded(torch.rand(2, 3, *size)).shape == (2, classes)
+
+
+def test_loading_draws_nothing_global(written: Path) -> None:
+    before = torch.get_rng_state()
+    load_model(written)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_files_name_may_be_no_unicode(written: Path, tmp_path: Path) -> None:
+    odd = tmp_path / os.fsdecode(b"m\xff.pt")
+    torch.save(safetensors.torch.load_file(written), odd)
+    assert load_model(odd, arch="tabor:digits4", channels=1, size=12).source == "m\\udcff.pt"
 
 
 def test_what_is_given_overrides_the_record(written: Path, images: Tensor) -> None:

@@ -19,6 +19,7 @@ import torch
 from tabor.errors import TaborError
 from tabor.result import RESULT_FILE, TRIGGERS_FILE, ClassFinding, PatchFinding, ScanResult
 from tabor.schema import json_schema
+from tabor.trigger import Trigger
 
 
 def plain(result: ScanResult) -> ScanResult:
@@ -209,6 +210,19 @@ def test_damaged_run(scan_result: ScanResult, tmp_path: Path, damage: Callable[[
     damage(tmp_path)
     with pytest.raises(TaborError, match=message):
         ScanResult.load(tmp_path)
+
+
+def test_triggers_of_another_precision_are_read_as_float32(scan_result: ScanResult, tmp_path: Path) -> None:
+    double = {k: Trigger(t.mask.double(), t.pattern.double()) for k, t in scan_result.triggers.items()}
+    dataclasses.replace(scan_result, triggers=double).save(tmp_path)
+    loaded = ScanResult.load(tmp_path).trigger(0)
+    assert (loaded.mask.dtype, loaded.pattern.dtype) == (torch.float32, torch.float32)
+
+
+def test_a_name_that_is_no_unicode_can_be_written(scan_result: ScanResult, tmp_path: Path) -> None:
+    odd = dataclasses.replace(scan_result, data={**scan_result.data, "source": "\udcff"})
+    odd.save(tmp_path)
+    assert ScanResult.load(tmp_path).data["source"] == "\udcff"
 
 
 def test_a_class_not_scanned(scan_result: ScanResult) -> None:

@@ -79,7 +79,7 @@ def test_of_two_classes_the_table_names_no_threshold_of_masks(scan_result: ScanR
     printed = " ".join(_printed(table(two, 9)).split())
     assert "Flagged is a patch index above 8.00." in printed
     by_masks = dataclasses.replace(two, patch_threshold=None)
-    assert "Flagged is none of two classes alone." in " ".join(_printed(table(by_masks, 9)).split())
+    assert "None of two classes can be flagged." in " ".join(_printed(table(by_masks, 9)).split())
 
 
 def test_no_number_is_cut_off_in_a_narrow_terminal(

@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor
 
+from tabor.data.decode import DAMAGE, FORMATS, eight_bit
 from tabor.errors import DataError, SettingError, one_line
 from tabor.position import Position
 from tabor.trigger import Trigger
@@ -66,11 +67,11 @@ def shade(colour: Sequence[float]) -> str:
 
 def _read_picture(path: Path, size: int, channels: int) -> tuple[Tensor, Tensor]:
     try:
-        with Image.open(path) as file:
-            picture = file.convert("RGBA").resize((size, size), Image.Resampling.LANCZOS)
+        with Image.open(path, formats=FORMATS) as file:
+            picture = eight_bit(file).convert("RGBA").resize((size, size), Image.Resampling.LANCZOS)
     except FileNotFoundError:
         raise DataError(f"there is no trigger picture {one_line(path)} (and it is not the word {SQUARE})") from None
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
+    except DAMAGE as error:
         raise DataError(f"cannot read the trigger picture {one_line(path)}: {one_line(error)}") from None
     pixels = pil_to_tensor(picture).float() / 255
     alpha = (pixels[3:] >= 0.5).float()  # a mask of ones and zeros, as in the paper's Fig. 1

@@ -20,7 +20,7 @@ from tabor.errors import DataError, one_line
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 
 # What Pillow's readers were seen to raise on damaged files; they have no common base class.
-_DAMAGE = (
+DAMAGE = (
     *(OSError, SyntaxError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError, EOFError),
     *(RuntimeError, MemoryError, struct.error, zlib.error),
     *(Image.DecompressionBombError, Image.DecompressionBombWarning),
@@ -79,10 +79,10 @@ def decode(encoded: Encoded, name: str, size: tuple[int, int] | None, *, grey: b
             stream = io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded
             with Image.open(stream, formats=FORMATS) as image:
                 _check_scans(image)
-                picture = _eight_bit(image).convert("L" if grey else "RGB")
+                picture = eight_bit(image).convert("L" if grey else "RGB")
     except UnidentifiedImageError:  # Pillow's own message holds a memory address
         raise _bad(name, f"not one of {', '.join(FORMATS)}") from None
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise _bad(name, one_line(error, 120)) from None
     if size is not None and picture.size != (size[1], size[0]):
         picture = picture.resize((size[1], size[0]), Image.Resampling.BILINEAR)
@@ -110,8 +110,12 @@ def _scans(content: bytes) -> int:
     return scans
 
 
-def _eight_bit(image: Image.Image) -> Image.Image:
-    """Scales 16-bit grey to 8 bits, which Pillow's `convert` would clip to white instead."""
+def eight_bit(image: Image.Image) -> Image.Image:
+    """Scales 16-bit grey to 8 bits, which Pillow's `convert` would clip to white instead.
+
+    Raises:
+        ValueError: its pixels have 32 bits, of which nobody says what is white.
+    """
     if image.mode in ("I", "F"):
         raise ValueError(f"its 32-bit pixels (mode {image.mode}) have no known range")
     if not image.mode.startswith("I;16"):

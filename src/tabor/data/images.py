@@ -12,7 +12,7 @@ from tabor.errors import DataError
 WHOLE = {torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ImageSet:
     """Labelled images, before any normalisation.
 

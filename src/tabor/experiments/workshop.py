@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,6 +27,8 @@ from tabor.experiments.scales import DIGITS, Scale, Setting
 from tabor.files import sha256
 from tabor.methods.base import Method
 from tabor.models import load_model
+from tabor.models.safetensors_file import read_record
+from tabor.presets import choose
 from tabor.repair.patched_file import write_patched
 from tabor.repair.patching import patch
 from tabor.repair.rounds import Repair
@@ -166,7 +169,7 @@ class Workshop:
     def scan(
         self, model: Path, method: str | Method = "tabor", label: str | None = None, like: str | None = None
     ) -> ScanResult:
-        """Scans a model, unless a scan of this very file is there.
+        """Scans a model, unless this very scan of it is there.
 
         Args:
             model: its file.
@@ -175,7 +178,7 @@ class Workshop:
             like: label of another scan of this model, whose patches are taken over where they would come out the same.
         """
         out = self._scan_folder(model, label or str(method))
-        if (out / RESULT_FILE).exists() and (found := ScanResult.load(out)).model["sha256"] == sha256(model):
+        if (out / RESULT_FILE).exists() and self._is_of(found := ScanResult.load(out), model, method):
             return found
         self.tell(f"scanning {out.name}")
         return scan(
@@ -188,6 +191,14 @@ class Workshop:
             out=out,
             like=None if like is None else self._scan_folder(model, like),
         )
+
+    def _is_of(self, found: ScanResult, model: Path, method: str | Method) -> bool:
+        """Whether a scan is of this file, by the method and the settings of today."""
+        chosen, solver = choose(method, self.scale.preset, self.setting.images)
+        asked = {"solver": dataclasses.asdict(solver), chosen.name: chosen.describe()}
+        made = {name: found.settings.get(name) for name in asked}
+        same = made == json.loads(json.dumps(asked))
+        return same and (found.model["sha256"], found.seed) == (sha256(model), self.seed)
 
     def patched(self, model: Path, result: ScanResult) -> Path:
         """Returns the model with the triggers unlearned that a scan of it restored."""
@@ -202,7 +213,7 @@ class Workshop:
 
     def record(self, model: Path) -> dict[str, Any]:
         """Returns what a model's file says of its training: the clean accuracy, and each backdoor's attack success."""
-        return load_model(model).record
+        return read_record(model)
 
     def planted(self, model: Path) -> list[Backdoor]:
         """Returns the true triggers that a model's file records."""

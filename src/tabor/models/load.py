@@ -8,8 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
+from tabor.draws import seeded
 from tabor.errors import ModelError, one_line
 from tabor.models.build import import_family
 from tabor.models.checkpoint import NeedsCodeError, read_checkpoint, refusal
@@ -39,7 +41,7 @@ class LoadedModel(nn.Module):
         output: what the network returns by itself.
         source: the file's name, or "hub:USER/NAME@COMMIT".
         sha256: of the file's bytes; of a folder's, and of an ONNX model that keeps weights beside it, those of all that
-            hold weights; None once its weights have been changed.
+            hold weights; None once tabor has changed its weights.
         record: what the file says about itself (clean accuracy, true triggers); never trusted for a verdict.
     """
 
@@ -50,7 +52,7 @@ class LoadedModel(nn.Module):
         model = prepared(self.network, parts.architecture).eval()
         self.output = recognise(model, parts.architecture.image_shape)
         self.model = as_logits(model, self.output)
-        self.source = source
+        self.source = one_line(source)
         self.sha256: str | None = digest
         self.record = dict(parts.record)
         self.eval()
@@ -127,7 +129,8 @@ def load_model(
     with nullcontext() if limits is None else rehearsed(path, given, limits):
         _import_libraries(kind, given)  # while the child reads
     check_unchanged(read, before)
-    parts = READERS[kind](path, replace(given, rehearsed=rehearsing))
+    with seeded(0, torch.device("cpu")):  # a network is built with random weights first
+        parts = READERS[kind](path, replace(given, rehearsed=rehearsing))
     digest = fingerprint(files)
     check_unchanged(read, before)
     return LoadedModel(parts, source, digest)

@@ -17,7 +17,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from tabor.errors import ModelError, one_line
+from tabor.errors import ModelError, one_line, out_of_memory
 from tabor.files import write_text
 from tabor.models.checkpoint import weights_in
 from tabor.models.constructors import recognised
@@ -84,7 +84,7 @@ def _network_in(loaded: object) -> nn.Module | None:
 
 
 def _told(error: BaseException, memory: int) -> str:
-    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+    if out_of_memory(error):
         return f"it takes more than {memory:,} bytes of memory"
     if isinstance(error, ModuleNotFoundError):
         return f"{one_line(error)}; if you have it, PYTHONPATH names the folder that holds it"

@@ -19,12 +19,10 @@ FAMILIES = ("tabor", "timm", "torchvision")
 
 
 def check_has_name(model: Path, arch: str | None) -> None:
-    """Finds out before it is run whether a network has no name that a file can give.
-
-    So it is where it comes from a Python file, or the model's file is itself the program.
+    """Makes sure, before anything is run, that a file can name the network.
 
     Raises:
-        ModelError: it does, or the file cannot be read.
+        ModelError: it comes from a Python file, or the model's file is itself the program or cannot be read.
     """
     if is_own_code(arch):
         raise _nameless(arch)

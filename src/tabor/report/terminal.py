@@ -57,7 +57,8 @@ def _below(result: ScanResult, count: int) -> str:
         grounds.append(f"a patch index above {words.number(result.patch_threshold)}")
     more = max(0, len(result.classes) - count)
     left_out = f"; {more} more {'class' if more == 1 else 'classes'}" if more else ""
-    return f"Flagged is {', or '.join(grounds) or 'none of two classes alone'}{left_out}."
+    said = f"Flagged is {', or '.join(grounds)}" if grounds else "None of two classes can be flagged"
+    return f"{said}{left_out}."
 
 
 def _cells(finding: ClassFinding) -> list[Text]:

@@ -18,9 +18,6 @@ from tabor.trojai.metaparameters import DEFAULTS_FILE, SCHEMA_FILE, read_metapar
 LONGEST = 64
 """Bytes; a result is one number."""
 
-LEAST, MOST = 0.01, 0.99
-"""Bounds of the probability: cross-entropy punishes one certain error more than a hundred doubts."""
-
 
 def infer(
     model: Path,
@@ -75,7 +72,7 @@ def infer(
         seed=settings.seed,
         on_progress=on_progress,
     )
-    write_text(result, f"{min(max(found.score, LEAST), MOST)}\n")
+    write_text(result, f"{found.score}\n")
     return found
 
 
