@@ -393,6 +393,14 @@ def test_probabilities_are_searched_by_their_logarithms(
         assert torch.allclose(reached.predict(images.images), expected(model.eval()(images.images)), atol=1e-4)
 
 
+@pytest.mark.parametrize(("precision", "hastened"), [("auto", True), ("exact", False)])
+def test_an_exact_scan_runs_on_the_network_itself(
+    precision: str, hastened: bool, cell_images: Callable[..., ImageSet]
+) -> None:
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4 * 11 * 10, 9)).eval()
+    assert _reach(model, cell_images(per_class=1), "cpu", precision, None).hastened is hastened
+
+
 @pytest.mark.parametrize(
     "change",
     [Tensor.detach, lambda answers: nn.functional.one_hot(answers.argmax(1), 9).float()],

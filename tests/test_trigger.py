@@ -127,6 +127,13 @@ def test_refuses_a_damaged_file(content: bytes, tmp_path: Path) -> None:
         Trigger.load(tmp_path / "t")
 
 
+def test_refuses_a_file_that_is_too_large_before_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Trigger(patch(), patch()).save(tmp_path / "t")
+    monkeypatch.setattr("tabor.trigger.LARGEST_FILE", 20)
+    with pytest.raises(TaborError, match="t is no trigger file: t has more than 20 bytes"):
+        Trigger.load(tmp_path / "t")
+
+
 def test_refuses_half_a_file(tmp_path: Path) -> None:
     Trigger(patch(), patch()[[0, 0, 0]]).save(tmp_path / "whole")
     (tmp_path / "t").write_bytes((tmp_path / "whole").read_bytes()[:-40])

@@ -290,6 +290,14 @@ def test_two_tests_were_made_though_one_had_nothing_to_say(index: float | None, 
     assert with_patches.p_value(index, patch, 43) == pytest.approx(2 * alone)
 
 
+def test_what_is_just_at_its_threshold_flags_no_class() -> None:
+    assert decide(EVEN, OutlierSettings(threshold=0.99, spread_floor=4.0)).targets == (0,)
+    assert decide(EVEN, OutlierSettings(threshold=1.0, spread_floor=4.0)).targets == ()
+    outliers = OutlierSettings(patches=LAW, spread_floor=10.0)
+    scores = [float(k) for k in range(43)]
+    assert decide(scores, outliers, patches=[outliers.patch_threshold, *[None] * 42]).targets == ()
+
+
 def test_what_is_called_backdoored_is_not_called_more_likely_clean() -> None:
     """Where planted indices are spread wide, the densities still speak for a clean model just above the threshold."""
     wide = dataclasses.replace(LAW, planted=1000.0)
@@ -334,6 +342,12 @@ def test_of_two_patches_the_stronger_one_counts_and_comes_first() -> None:
     found = decide(scores, OutlierSettings(patches=LAW, spread_floor=10.0), patches=[7.0, 8.0, *[None] * 41])
     assert found.targets == (1, 0)
     assert found.p_value == pytest.approx(2 * LAW.p_value(8.0))
+
+
+def test_a_class_that_stands_out_by_both_comes_before_one_by_a_stronger_patch_alone() -> None:
+    outliers = OutlierSettings(patches=LAW, spread_floor=10.0)
+    found = decide([-100.0, *[0.0] * 42], outliers, patches=[8.0, 13.5, *[None] * 41])
+    assert found.targets == (0, 1)
 
 
 def test_the_stronger_evidence_makes_the_score() -> None:
