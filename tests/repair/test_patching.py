@@ -54,6 +54,18 @@ def test_what_is_told_is_what_the_model_does_on_images_held_out(victim: Victim, 
         assert success_told == pytest.approx(attack_success(network, held_out.images, held_out.labels, victim.backdoor))
 
 
+def test_what_is_held_out_is_not_unlearned_with(victim: Victim, found: Found, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[Tensor] = []
+    monkeypatch.setattr("tabor.repair.patching.unlearn", lambda _, __, images, *___: shown.append(images.images))
+    patch(victim.load(), found(), victim.images, seed=3, device="cpu")
+    assert torch.equal(shown[0], victim.images.halves(3)[0].images)
+
+
+def test_a_model_in_half_precision_is_patched_in_float32(victim: Victim, found: Found) -> None:
+    outcome = patch(victim.load().half(), found(), victim.images, settings=SHORT, device="cpu")
+    assert {weight.dtype for weight in outcome.model.parameters()} == {torch.float32}
+
+
 def test_the_callers_model_is_left_alone_and_the_copy_is_no_longer_the_file(victim: Victim, found: Found) -> None:
     model = victim.load()
     model.train()

@@ -78,6 +78,16 @@ def test_a_step_follows_the_true_labels_of_stamped_images_alone() -> None:
         assert torch.allclose(moved[clear], -settings.learning_rate * old.grad.sign()[clear], atol=1e-5)
 
 
+def test_weights_that_nothing_teaches_do_not_decay() -> None:
+    images, model = pictures(8), linear()
+    images.images[:, :, 7, 7] = 0
+    settings = UnlearningSettings(steps=20, **ONE_CYCLE, batch_size=8, stamped=1.0, faithfulness=0.0, variation=EXACT)
+    unlearn(model, [corner()], images, settings, seed=0)
+    before, after = (network.get_parameter("1.weight") for network in (linear(), model))
+    assert torch.equal(after[:, 63], before[:, 63])
+    assert not torch.equal(after, before)
+
+
 def test_images_and_labels_are_left_alone_and_the_mode_is_evaluation() -> None:
     images, model = pictures(), Listener()
     model.train()
