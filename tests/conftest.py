@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import settings
 from torch import Tensor, nn
 
 from tabor.data import ImageSet
@@ -19,6 +20,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     # Workers with as many threads each as there are cores wait for one another at every step.
     os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
     torch.set_num_threads(1)
+
+settings.register_profile("alike everywhere", deadline=None, derandomize=True)
+settings.load_profile("alike everywhere")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

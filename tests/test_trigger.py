@@ -25,7 +25,7 @@ def noise(seed: int, *shape: int) -> Tensor:
 seeds = st.integers(0, 2**32)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(seeds, st.integers(1, 3))
 def test_an_empty_mask_changes_nothing_and_a_full_one_leaves_the_pattern(seed: int, channels: int) -> None:
     images, pattern = noise(seed, 4, channels, 3, 5), noise(seed + 1, channels, 3, 5)
@@ -38,7 +38,7 @@ def test_an_empty_mask_changes_nothing_and_a_full_one_leaves_the_pattern(seed: i
     assert torch.equal(full.isolate(), pattern)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(seeds)
 def test_stamped_images_stay_in_range_and_the_originals_stay_as_they_were(seed: int) -> None:
     images = noise(seed, 4, 3, 3, 5)

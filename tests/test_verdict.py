@@ -177,7 +177,7 @@ def test_the_score_by_hand() -> None:
     assert decided(14 - 3 * 2 * 1.4826).score == pytest.approx(1 / (1 + math.exp(-1)))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.floats(-1e6, 10), st.floats(-1e6, 10))
 def test_the_score_rises_as_the_smallest_trigger_shrinks(one: float, other: float) -> None:
     smaller, larger = sorted((one, other))
@@ -199,7 +199,7 @@ def test_a_class_that_is_not_confirmed_does_not_raise_the_score() -> None:
     assert without.score == pytest.approx(1 / (1 + math.exp(2 - 3 / (2 * 1.4826))))  # that of 11, the next
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.data())
 def test_the_order_of_the_classes_does_not_matter(data: st.DataObject) -> None:
     scores = data.draw(st.lists(st.none() | st.integers(-30, 30).map(float), max_size=14, unique=True))
@@ -217,7 +217,7 @@ def test_the_order_of_the_classes_does_not_matter(data: st.DataObject) -> None:
     assert (shuffled.verdict, shuffled.score, shuffled.reason) == (plain.verdict, plain.score, plain.reason)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.lists(st.integers(-50, 50).map(float), min_size=8, max_size=12), st.integers(1, 8), st.integers(-20, 20))
 def test_units_do_not_matter_where_there_is_no_floor(scores: list[float], factor: int, shift: int) -> None:
     moved = [factor * score + shift for score in scores]
