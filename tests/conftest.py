@@ -36,7 +36,10 @@ def same_weights_whatever_ran_before() -> None:
 @pytest.fixture(scope="session")
 def gtsrb() -> Path:
     """The folder of the real traffic signs, in $TABOR_DATA or ../shared/data beside the repository."""
-    folder = Path(os.environ.get("TABOR_DATA") or REPOSITORY.parent / "shared" / "data") / "gtsrb"
+    told = os.environ.get("TABOR_DATA")
+    folder = Path(told or REPOSITORY.parent / "shared" / "data") / "gtsrb"
+    if told and not folder.is_dir():
+        pytest.fail(f"there is no folder {folder}, though TABOR_DATA is {told}")
     if not folder.is_dir():
         pytest.skip("the real GTSRB images are not here; TABOR_DATA names the folder that holds gtsrb/")
     return folder
