@@ -134,6 +134,14 @@ def test_the_first_windows_are_the_best_that_lie_apart() -> None:
     assert all(a.overlap(b) <= 0.4 for a in first for b in first if a is not b)
 
 
+def test_a_class_of_which_all_of_the_few_images_are_has_no_first_window() -> None:
+    here = ground(replace(SETTINGS, surveyed=1))
+    found = survey(here)
+    assert found.best(int(here.labels[0])) == -math.inf
+    assert found.best(2) > 0
+    assert found.first(int(here.labels[0]), 3, 0.4) == []
+
+
 def test_windows_lie_apart_that_overlap_by_no_more() -> None:
     half = [Window(0, 0, 4, 4), Window(0, 0, 2, 4)]
     assert distinct(half, 2, 0.5) == half
@@ -190,6 +198,12 @@ def test_a_black_trigger_does_not_hide_the_object_and_is_found() -> None:
     assert patch.window == WINDOW
     assert float(patch.colours.max()) < 0.1
     assert patch.worth > 1
+
+
+def test_without_a_black_trigger_as_much_is_right_as_without_a_white_one() -> None:
+    classifier = Classifier(Black(), torch.device("cpu"), (1, 12, 12))
+    found = restore_suspects(classifier, images().halves(0), [2], {}, SETTINGS, 0, lambda _: None)
+    assert (found[2].patch.window, found[2].crop_accuracy) == (WINDOW, 1.0)
 
 
 def test_the_closer_search_never_loses_worth() -> None:
@@ -401,6 +415,7 @@ ELSEWHERE = Window(0, 4, 3, 7)
     ("own", "other", "shadow"),
     [
         pytest.param((3.0, 9.0, WINDOW), (4.0, 9.0, WINDOW), True, id="weaker in the same place"),
+        pytest.param((3.0, 9.0, Window(6, 6, 9, 9)), (4.0, 9.0, WINDOW), True, id="weaker and over its corner"),
         pytest.param((3.5, 9.0, WINDOW), (4.0, 9.0, WINDOW), False, id="nearly as strong in the same place"),
         pytest.param((3.0, 9.0, WINDOW), (4.0, 9.0, ELSEWHERE), False, id="weaker elsewhere"),
         pytest.param((2.3, 7.0, WINDOW), (4.0, 9.0, ELSEWHERE), True, id="far weaker elsewhere"),
@@ -499,7 +514,8 @@ def test_the_strongest_patch_is_held_against_others_and_the_placed_one_restored(
         worth, window = worths[search.target]
         return Patch(window, torch.ones(1, 3, 3), worth)
 
-    def index(ground: Ground, patch: Patch, *_: object) -> float:
+    def index(ground: Ground, patch: Patch, target: int, others: Sequence[int], seed: int) -> float:
+        assert seed == 5
         held.append(patch.window)
         return 9.0
 
@@ -509,7 +525,7 @@ def test_the_strongest_patch_is_held_against_others_and_the_placed_one_restored(
     monkeypatch.setattr(Suspect, "works", True)
     monkeypatch.setattr(Suspect, "effect", 1.0)
     classifier = Classifier(Planted(), torch.device("cpu"), (1, 12, 12))
-    suspects = restore_suspects(classifier, images().halves(0), [0, 1, 2], {}, SETTINGS, 0, lambda _: None)
+    suspects = restore_suspects(classifier, images().halves(0), [0, 1, 2], {}, SETTINGS, 5, lambda _: None)
     assert held == [Window(4, 4, 8, 8)] * 3
     assert {target: s.patch.window for target, s in suspects.items()} == {k: w for k, (_, w) in worths.items()}
     assert {target: s.shadow_of for target, s in suspects.items()} == {0: 1, 1: None, 2: None}
@@ -544,8 +560,9 @@ def lead_of(here: Ground, images: Tensor, window: Window, colours: Tensor | floa
     return leads(here.classifier.logits(stamped))[:, target].mean() / here.unit
 
 
-def test_colours_and_worth_are_what_each_start_followed_alone_gives() -> None:
-    settings = replace(SETTINGS, trial_steps=4, steps=6, batch_size=5, judged=12)
+@pytest.mark.parametrize("judged", [12, 20])
+def test_colours_and_worth_are_what_each_start_followed_alone_gives(judged: int) -> None:
+    settings = replace(SETTINGS, trial_steps=4, steps=6, batch_size=5, judged=judged)
     here = ground(settings)
     windows, targets = [WINDOW, Window(2, 3, 6, 8)], [2, 1]
     begin = random_colours(here, SETTINGS.grid, torch.Generator().manual_seed(3))
@@ -571,7 +588,7 @@ def test_colours_and_worth_are_what_each_start_followed_alone_gives() -> None:
         _, colours = max(ends, key=lambda end: end[0])
         assert patch.window == window
         assert torch.allclose(patch.colours, colours, atol=1e-4)
-        stamped = lead_of(here, others[: settings.judged], window, colours, target)
+        stamped = lead_of(here, others[: min(judged, here.fewest_others)], window, colours, target)
         assert patch.worth == pytest.approx(float(stamped - here.costs([window])[0]), abs=1e-4)
 
 
@@ -633,7 +650,7 @@ def test_many_colours_are_taken_where_they_are_worth_more(
         return patch
 
     monkeypatch.setattr(PatchSearch, "best", best)
-    first = [ELSEWHERE, Window(0, 0, 2, 2), Window(3, 3, 6, 6), Window(8, 0, 12, 4), WINDOW]
+    first = [ELSEWHERE, Window(0, 0, 2, 2), Window(1, 0, 4, 3), Window(8, 0, 12, 4), WINDOW]
     search, patch = _strongest(ground(replace(SETTINGS, fine_spreads=fine_spreads)), 2, first, 0)
     assert patch.colours.shape == (1, grid, grid)
     assert search._known == {WINDOW: patch}
