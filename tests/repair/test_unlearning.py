@@ -54,7 +54,7 @@ class Listener(nn.Module):
         return answer
 
 
-@pytest.mark.parametrize(("share", "expected"), [(0.5, 5), (0.25, 2), (1.0, 10), (0.01, 1)])
+@pytest.mark.parametrize(("share", "expected"), [(0.5, 5), (0.25, 2), (0.28, 3), (1.0, 10), (0.01, 1)])
 def test_the_asked_share_is_stamped(share: float, expected: int) -> None:
     images = pictures(10).images
     settings = UnlearningSettings(stamped=share, variation=EXACT)
@@ -141,6 +141,16 @@ def test_cycles_end_with_the_last_trigger(gone: float, least: int, cycles: int) 
     always = Backdoor(corner().trigger, int(model.inner(corner().trigger.stamp(pictures().images)).argmax(1).mode()[0]))
     unlearn(model, [always], pictures(), settings, seed=0)
     assert sum(len(shown) == 12 for shown in model.shown) == 2 * cycles
+
+
+def test_a_trigger_that_never_works_is_gone_whatever_is_asked() -> None:
+    model = Listener()
+    model.inner.get_parameter("1.bias").data[1] = -100
+    settings = UnlearningSettings(
+        steps=2, least_cycles=1, cycles=3, batch_size=8, gone=0.0, learning_rate=1e-9, variation=EXACT
+    )
+    unlearn(model, [corner()], pictures(), settings, seed=0)
+    assert sum(len(shown) == 12 for shown in model.shown) == 2
 
 
 def test_faithfulness_holds_the_answers() -> None:

@@ -159,3 +159,17 @@ def test_plain_colours_that_work_as_well_are_found() -> None:
     assert all(torch.equal(b.trigger.mask, restored.trigger.mask) and b.target == 1 for b in found)
     corners = [float(b.trigger.stamp(images.images)[0, 0, 7, 7]) for b in found]
     assert corners == [0.25, 0.75], "half of the grey image and half of black or white"
+
+
+@pytest.mark.parametrize(("lit", "found"), [(2, []), (3, [1.0])])
+def test_a_plain_colour_that_works_on_half_of_the_images_is_taken(lit: int, found: list[float]) -> None:
+    class Both(nn.Module):
+        """Says 1 where both the first and the last pixel are white."""
+
+        def forward(self, images: Tensor) -> Tensor:
+            white = (images[:, 0, 0, 0] == 1) & (images[:, 0, 7, 7] == 1)
+            return torch.stack([torch.full((len(images),), 0.5), white.float()], 1)
+
+    images = ImageSet(torch.zeros(6, 1, 8, 8), torch.zeros(6, dtype=torch.int64), ())
+    images.images[:lit, :, 0, 0] = 1
+    assert [float(b.trigger.pattern.max()) for b in also_plain(Both(), [Backdoor(dot(7, 7), 1)], images)] == found
