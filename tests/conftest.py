@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import settings
 from torch import Tensor, nn
 
 from tabor.data import ImageSet
@@ -19,6 +20,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     # Workers with as many threads each as there are cores wait for one another at every step.
     os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
     torch.set_num_threads(1)
+
+settings.register_profile("alike everywhere", deadline=None, derandomize=True)
+settings.load_profile("alike everywhere")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -32,7 +36,10 @@ def same_weights_whatever_ran_before() -> None:
 @pytest.fixture(scope="session")
 def gtsrb() -> Path:
     """The folder of the real traffic signs, in $TABOR_DATA or ../shared/data beside the repository."""
-    folder = Path(os.environ.get("TABOR_DATA") or REPOSITORY.parent / "shared" / "data") / "gtsrb"
+    told = os.environ.get("TABOR_DATA")
+    folder = Path(told or REPOSITORY.parent / "shared" / "data") / "gtsrb"
+    if told and not folder.is_dir():
+        pytest.fail(f"there is no folder {folder}, though TABOR_DATA is {told}")
     if not folder.is_dir():
         pytest.skip("the real GTSRB images are not here; TABOR_DATA names the folder that holds gtsrb/")
     return folder

@@ -1,4 +1,4 @@
-"""The result of a scan that never was: what a test says of it, and else what does not matter."""
+"""Results of scans: one that never was, of which a test says what matters to it, and what can be compared of two."""
 
 from __future__ import annotations
 
@@ -50,3 +50,8 @@ def scan_result(targets: tuple[int, ...], **given: Any) -> ScanResult:
         "tabor_version": "0",
     }
     return ScanResult(targets=targets, **(plain | given))
+
+
+def comparable(result: ScanResult) -> dict[str, Any]:
+    """All but the time that the scan took."""
+    return {key: value for key, value in result.to_dict().items() if key != "timing"}

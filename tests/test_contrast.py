@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from statistics import median
 
 import numpy as np
@@ -10,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from tabor.access import Classifier
+from tabor.colours import random_colours
 from tabor.contrast import SPREAD, compared, patch_index, standing_out
 from tabor.data import ImageSet
 from tabor.ground import Ground
-from tabor.patches import RestoreSettings
+from tabor.patches import Patch, RestoreSettings
 from tabor.restore import PatchSearch
 from tabor.windows import Window
 
@@ -56,6 +58,19 @@ def test_the_index_is_that_of_the_leads_searched_one_by_one(target: int) -> None
     rival = sorted(leads)[-2] if max(leads) > 1 else max(leads)
     slow = (patch.worth - rival) / max(spread, SPREAD)
     assert patch_index(here, patch, target, others, 7) == pytest.approx(slow, abs=1e-4)
+
+
+def test_other_classes_begin_with_as_many_random_colours_as_the_patch(monkeypatch: pytest.MonkeyPatch) -> None:
+    here, patch, begun = ground([0.0] * CLASSES), Patch(WINDOW, torch.ones(1, 8, 8), 1.0), list[Tensor]()
+
+    def seek(_: Ground, windows: Sequence[Window], __: Sequence[int], begin: Tensor, steps: int) -> list[Patch]:
+        assert steps == SETTINGS.steps
+        begun.append(begin)
+        return [patch] * len(windows)
+
+    monkeypatch.setattr("tabor.contrast.seek", seek)
+    patch_index(here, patch, 3, [0, 1], 7)
+    assert torch.equal(begun[0], random_colours(here, 8, torch.Generator().manual_seed(7)))
 
 
 def test_what_one_class_answers_to_stands_out_and_what_all_answer_to_does_not() -> None:

@@ -53,15 +53,15 @@ def stack(*layers: nn.Module) -> nn.Module:
 
 
 class Reused(nn.Module):
-    """Looks at a convolution's answer with its normalisation and without."""
+    """Looks at a convolution's answer with its normalisation and, with so much weight, without."""
 
-    def __init__(self) -> None:
+    def __init__(self, weight: float) -> None:
         super().__init__()
-        self.conv, self.norm = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
+        self.conv, self.norm, self.weight = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), weight
 
     def forward(self, images: Tensor) -> Tensor:
         before = self.conv(images)
-        return torch.cat([before.mean((2, 3)), self.norm(before).mean((2, 3))], 1)
+        return torch.cat([self.weight * before.mean((2, 3)), self.norm(before).mean((2, 3))], 1)
 
 
 class Shared(nn.Module):
@@ -89,7 +89,8 @@ def normalisations(network: nn.Module) -> int:
         ),
         pytest.param(lambda: stack(nn.BatchNorm2d(3), nn.Conv2d(3, 4, 3)), 1, id="no convolution before it"),
         pytest.param(lambda: stack(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.BatchNorm2d(4)), 1, id="something between"),
-        pytest.param(lambda: lively(Reused()), 1, id="an answer used twice"),
+        pytest.param(lambda: lively(Reused(1.0)), 1, id="an answer used twice"),
+        pytest.param(lambda: lively(Reused(0.05)), 1, id="an answer used twice, the second time hardly"),
         pytest.param(lambda: lively(Shared()), 2, id="a convolution called twice"),
         pytest.param(lambda: stack(nn.Conv2d(3, 4, 3)), 0, id="none"),
     ],

@@ -121,6 +121,16 @@ def test_a_mask_that_does_not_work_names_no_class() -> None:
     assert replace(seen, evidence=failing).by_mask(seen.decide(Tabor())) == set()
 
 
+def test_what_is_just_at_its_threshold_does_not_stand_out() -> None:
+    seen = examined({0: suspect(9.0)})
+    decision = seen.decide(Tabor())
+    index = decision.anomaly_indices[3]
+    assert index is not None
+    assert (seen.by_mask(decision), seen.by_patch(decision)) == ({3}, {0})
+    at = replace(decision, threshold=index, patch_threshold=9.0)
+    assert (seen.by_mask(at), seen.by_patch(at)) == (set(), set())
+
+
 @pytest.mark.parametrize(
     "effect",
     [

@@ -32,6 +32,8 @@ from tabor.suspects import SURVEY_SHARE
 from tabor.trigger import Trigger
 from tabor.windows import Window
 
+from .scanned import comparable
+
 FINGERPRINT = {"model": "abc", "seed": 0, "settings": {"steps": 3}}
 
 
@@ -195,10 +197,6 @@ def run(
         return tabor.scan(model, images, **{**fixed, **options})
 
     return scan
-
-
-def comparable(result: ScanResult) -> dict[str, Any]:
-    return {key: value for key, value in result.to_dict().items() if key != "timing"}
 
 
 def alike(one: ScanResult, other: ScanResult) -> bool:
@@ -542,7 +540,8 @@ def test_another_normalisation_is_another_model(loaded: bool, quick: SolverSetti
         normalised = dataclasses.replace(architecture, mean=(mean,), std=(0.1,))
         model = load_model(path, mean=(mean,), std=(0.1,)) if loaded else prepared(network, normalised)
         one_by_one = dataclasses.replace(quick, steps=4, group_images=1)
-        return tabor.scan(model, images, solver=one_by_one, device="cpu", out=out, on_progress=on_progress)
+        how: dict[str, Any] = {"method": Tabor(restoring=None), "solver": one_by_one, "device": "cpu"}
+        return tabor.scan(model, images, **how, out=out, on_progress=on_progress)
 
     with pytest.raises(Interrupted):
         scan(0.0, tmp_path / "run", after(2))

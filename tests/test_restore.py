@@ -17,7 +17,7 @@ from tabor.errors import DataError
 from tabor.evidence import measure
 from tabor.ground import CLEAR, Ground, leads
 from tabor.patches import Patch, RestoreSettings
-from tabor.restore import PatchSearch, survey
+from tabor.restore import PatchSearch, distinct, survey
 from tabor.suspects import Suspect, _root, _strongest, caster, is_common, restore_suspects
 from tabor.windows import Window
 
@@ -83,6 +83,32 @@ def test_hiding_the_object_costs() -> None:
     assert lenient.costs([corner]).tolist() == pytest.approx([sixteenth + 3 * CLEAR])
 
 
+def test_what_a_window_hides_is_told_by_as_many_images_as_are_cropped() -> None:
+    here = ground(replace(SETTINGS, cropped=8))
+    assert not here.hides(WINDOW)
+    assert here.hides(Window(0, 0, 3, 3))
+
+
+def test_every_window_hides_the_object_where_no_image_is_right() -> None:
+    wrong = replace(images(), labels=1 - images().labels)
+    here = Ground(Classifier(Planted(), torch.device("cpu"), (1, 12, 12)), wrong, SETTINGS)
+    assert here.hides(WINDOW)
+
+
+def test_the_fewest_others_are_those_of_the_class_with_most_images() -> None:
+    shown = images().select(torch.tensor([0, 1, 2, 4, 6]))
+    here = Ground(Classifier(Planted(), torch.device("cpu"), (1, 12, 12)), shown, SETTINGS)
+    assert here.fewest_others == len(here.not_of(0)) == 1
+
+
+def test_the_worth_is_the_lead_less_what_the_window_costs() -> None:
+    here, patch = ground(), Patch(Window(4, 0, 12, 12), torch.ones(1, 3, 3), 0.0)
+    lead = leads(Planted()(patch.trigger(12, 12).stamp(images().images)))[:, 2].mean() / here.unit
+    cost = float(here.costs([patch.window])[0])
+    assert cost > 0.5
+    assert here.worth(patch, 2, images().images) == pytest.approx(float(lead.detach()) - cost, abs=1e-5)
+
+
 @pytest.mark.parametrize("surveyed", [3, 8])
 def test_the_survey_is_what_stamping_one_by_one_gives(surveyed: int) -> None:
     here = ground(replace(SETTINGS, surveyed=surveyed))
@@ -108,6 +134,20 @@ def test_the_first_windows_are_the_best_that_lie_apart() -> None:
     assert all(a.overlap(b) <= 0.4 for a in first for b in first if a is not b)
 
 
+def test_a_class_of_which_all_of_the_few_images_are_has_no_first_window() -> None:
+    here = ground(replace(SETTINGS, surveyed=1))
+    found = survey(here)
+    assert found.best(int(here.labels[0])) == -math.inf
+    assert found.best(2) > 0
+    assert found.first(int(here.labels[0]), 3, 0.4) == []
+
+
+def test_windows_lie_apart_that_overlap_by_no_more() -> None:
+    half = [Window(0, 0, 4, 4), Window(0, 0, 2, 4)]
+    assert distinct(half, 2, 0.5) == half
+    assert distinct(half, 2, 0.49) == half[:1]
+
+
 def test_no_patch_is_sought_where_every_window_hides_the_object() -> None:
     classifier = Classifier(Planted(), torch.device("cpu"), (1, 12, 12))
     demanding = replace(SETTINGS, seen=1.1)
@@ -125,6 +165,18 @@ def test_the_window_and_its_colours_are_found() -> None:
     trigger = patch.trigger(12, 12)
     assert torch.equal(trigger.mask, WINDOW.mask(12, 12))
     assert float(trigger.pattern[:, 8:12, 8:12].mean()) > 0.9
+
+
+@pytest.mark.parametrize(("height", "width"), [(12, 17), (17, 12)])
+def test_the_window_is_found_in_images_that_are_not_square(height: int, width: int) -> None:
+    shown = images()
+    shown = replace(shown, images=nn.functional.pad(shown.images, (0, width - 12, 0, height - 12), value=0.1))
+    here = Ground(Classifier(Planted(), torch.device("cpu"), (1, height, width)), shown, SETTINGS)
+    patch = PatchSearch(here, 2, SETTINGS.grid, 0).best(
+        survey(here).first(2, SETTINGS.first, SETTINGS.apart), SETTINGS.spreads, SETTINGS.hopeless
+    )
+    assert patch.window.fits(height, width)
+    assert patch.window.overlap(WINDOW) > 0.5
 
 
 class Black(nn.Module):
@@ -148,6 +200,12 @@ def test_a_black_trigger_does_not_hide_the_object_and_is_found() -> None:
     assert patch.worth > 1
 
 
+def test_without_a_black_trigger_as_much_is_right_as_without_a_white_one() -> None:
+    classifier = Classifier(Black(), torch.device("cpu"), (1, 12, 12))
+    found = restore_suspects(classifier, images().halves(0), [2], {}, SETTINGS, 0, lambda _: None)
+    assert (found[2].patch.window, found[2].crop_accuracy) == (WINDOW, 1.0)
+
+
 def test_the_closer_search_never_loses_worth() -> None:
     here = ground()
     start = Window(7, 7, 12, 12)
@@ -156,6 +214,28 @@ def test_the_closer_search_never_loses_worth() -> None:
     assert (
         PatchSearch(here, 2, SETTINGS.grid, 0).best([start], SETTINGS.spreads, SETTINGS.hopeless).worth >= first.worth
     )
+
+
+def test_the_best_patch_is_measured_on_images_of_other_classes() -> None:
+    here = ground()
+    patch = PatchSearch(here, 1, SETTINGS.grid, 0).best([WINDOW], (), SETTINGS.hopeless)
+    assert patch.worth == here.worth(patch, 1, here.images[here.labels != 1]) != here.worth(patch, 1, here.images)
+
+
+def test_a_glimpse_from_one_start_tells_which_few_of_the_first_windows_are_searched(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    search = PatchSearch(ground(replace(SETTINGS, kept=2)), 2, SETTINGS.grid, 0)
+    windows, sought = [Window(0, k, 4, k + 4) for k in (4, 8, 6, 5)], list[tuple[list[Window], int, int]]()
+
+    def seek(windows: Sequence[Window], begin: Tensor, steps: int) -> list[Patch]:
+        sought.append((list(windows), len(begin), steps))
+        return [Patch(w, torch.ones(1, 3, 3), float(w.left)) for w in windows]
+
+    monkeypatch.setattr(search, "_seek", seek)
+    search.best(windows, (), SETTINGS.hopeless)
+    glimpse, searched = (windows, 1, SETTINGS.first_steps), (windows[1:3], SETTINGS.tries, SETTINGS.steps)
+    assert sought == [glimpse, searched]
 
 
 def test_a_window_is_worth_the_same_whatever_was_looked_at_before() -> None:
@@ -200,6 +280,13 @@ def test_what_is_placed_is_made_smaller_for_as_long_as_it_is_as_good(monkeypatch
     assert search.placed().window == good
 
 
+def test_what_is_worth_nothing_is_not_made_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
+    search = PatchSearch(ground(), 2, SETTINGS.grid, 0)
+    monkeypatch.setattr(search, "_seek", lambda windows, *_: [Patch(w, torch.ones(1, 3, 3), -1.0) for w in windows])
+    search.judge([Window(6, 7, 12, 12)])
+    assert search.placed().window == Window(6, 7, 12, 12)
+
+
 def test_what_is_placed_is_worth_what_the_network_itself_says() -> None:
     here = ground()
     search = PatchSearch(here, 2, SETTINGS.grid, 0)
@@ -230,6 +317,24 @@ def test_of_the_windows_drawn_those_that_do_best_with_the_colours_they_are_near_
     promising = sorted(drawn, key=lambda window: -worth(window))[: settings.promising]
     others = [window for window in list(drawn)[: settings.unranked] if window not in promising]
     assert PatchSearch(here, 2, settings.grid, 5).near(near, 0.5) == [*promising, *others]
+
+
+NEAR = [Patch(Window(1, 1, 6, 6), torch.ones(1, 3, 3), 1.0)]
+
+
+def test_no_window_is_tried_that_hides_the_object() -> None:
+    here = ground(replace(SETTINGS, drawn=40, promising=5, unranked=40))
+    tried = PatchSearch(here, 2, SETTINGS.grid, 5).near(NEAR, 0.5)
+    assert 0 < len(tried) < 40
+    assert not any(here.hides(window) for window in tried)
+
+
+def test_no_window_is_tried_twice() -> None:
+    here = ground(replace(SETTINGS, drawn=40, promising=40))
+    before, again = (PatchSearch(here, 2, SETTINGS.grid, 5) for _ in range(2))
+    tried = before.near(NEAR, 0.5)
+    again._known = {window: replace(NEAR[0], window=window) for window in tried[::2]}
+    assert set(again.near(NEAR, 0.5)) == set(tried[1::2])
 
 
 def test_there_is_no_closer_search_where_nothing_is_worth_its_cost(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -310,6 +415,7 @@ ELSEWHERE = Window(0, 4, 3, 7)
     ("own", "other", "shadow"),
     [
         pytest.param((3.0, 9.0, WINDOW), (4.0, 9.0, WINDOW), True, id="weaker in the same place"),
+        pytest.param((3.0, 9.0, Window(6, 6, 9, 9)), (4.0, 9.0, WINDOW), True, id="weaker and over its corner"),
         pytest.param((3.5, 9.0, WINDOW), (4.0, 9.0, WINDOW), False, id="nearly as strong in the same place"),
         pytest.param((3.0, 9.0, WINDOW), (4.0, 9.0, ELSEWHERE), False, id="weaker elsewhere"),
         pytest.param((2.3, 7.0, WINDOW), (4.0, 9.0, ELSEWHERE), True, id="far weaker elsewhere"),
@@ -408,7 +514,8 @@ def test_the_strongest_patch_is_held_against_others_and_the_placed_one_restored(
         worth, window = worths[search.target]
         return Patch(window, torch.ones(1, 3, 3), worth)
 
-    def index(ground: Ground, patch: Patch, *_: object) -> float:
+    def index(ground: Ground, patch: Patch, target: int, others: Sequence[int], seed: int) -> float:
+        assert seed == 5
         held.append(patch.window)
         return 9.0
 
@@ -418,7 +525,7 @@ def test_the_strongest_patch_is_held_against_others_and_the_placed_one_restored(
     monkeypatch.setattr(Suspect, "works", True)
     monkeypatch.setattr(Suspect, "effect", 1.0)
     classifier = Classifier(Planted(), torch.device("cpu"), (1, 12, 12))
-    suspects = restore_suspects(classifier, images().halves(0), [0, 1, 2], {}, SETTINGS, 0, lambda _: None)
+    suspects = restore_suspects(classifier, images().halves(0), [0, 1, 2], {}, SETTINGS, 5, lambda _: None)
     assert held == [Window(4, 4, 8, 8)] * 3
     assert {target: s.patch.window for target, s in suspects.items()} == {k: w for k, (_, w) in worths.items()}
     assert {target: s.shadow_of for target, s in suspects.items()} == {0: 1, 1: None, 2: None}
@@ -453,8 +560,9 @@ def lead_of(here: Ground, images: Tensor, window: Window, colours: Tensor | floa
     return leads(here.classifier.logits(stamped))[:, target].mean() / here.unit
 
 
-def test_colours_and_worth_are_what_each_start_followed_alone_gives() -> None:
-    settings = replace(SETTINGS, trial_steps=4, steps=6, batch_size=5, judged=12)
+@pytest.mark.parametrize("judged", [12, 20])
+def test_colours_and_worth_are_what_each_start_followed_alone_gives(judged: int) -> None:
+    settings = replace(SETTINGS, trial_steps=4, steps=6, batch_size=5, judged=judged)
     here = ground(settings)
     windows, targets = [WINDOW, Window(2, 3, 6, 8)], [2, 1]
     begin = random_colours(here, SETTINGS.grid, torch.Generator().manual_seed(3))
@@ -480,22 +588,22 @@ def test_colours_and_worth_are_what_each_start_followed_alone_gives() -> None:
         _, colours = max(ends, key=lambda end: end[0])
         assert patch.window == window
         assert torch.allclose(patch.colours, colours, atol=1e-4)
-        stamped = lead_of(here, others[: settings.judged], window, colours, target)
+        stamped = lead_of(here, others[: min(judged, here.fewest_others)], window, colours, target)
         assert patch.worth == pytest.approx(float(stamped - here.costs([window])[0]), abs=1e-4)
 
 
 class Crossing(nn.Module):
-    """Class 2 by the window's mean value: 1 where it is bright, more and more the darker it is, nothing if black."""
+    """Class 2 by the window's mean value: 1.07 where it is bright, more and more the darker it is, nothing if black."""
 
     def forward(self, images: Tensor) -> Tensor:
         inside = images[:, 0, WINDOW.top : WINDOW.bottom, WINDOW.left : WINDOW.right].mean((1, 2))
-        answer = torch.where(inside > 0.5, 1.0 + 0 * inside, 3 * (0.45 - inside))
+        answer = torch.where(inside > 0.5, 1.07 + 0 * inside, 3 * (0.45 - inside))
         return torch.stack([0 * inside, 0 * inside - 50, torch.where(inside < 1e-3, -5.0, answer)], 1)
 
 
-@pytest.mark.parametrize(("trial", "chosen"), [(4, 0), (6, 1), (9, 1)])
+@pytest.mark.parametrize(("trial", "chosen"), [(4, 0), (5, 0), (6, 1), (9, 1)])
 def test_the_start_that_leads_over_the_last_steps_of_the_trial_goes_on(trial: int, chosen: int) -> None:
-    # The second start has leads of 0.15, 0.54, 0.85, 1.05, 1.18, 1.25 in its steps, the first 1 in each.
+    # The second start has leads of 0.15, 0.54, 0.85, 1.05, 1.18, 1.25 in its steps, the first 1.07 in each.
     settings = replace(SETTINGS, trial_steps=trial, steps=6)
     here = Ground(Classifier(Crossing(), torch.device("cpu"), (1, 12, 12)), images(), settings)
     begin = torch.stack([torch.full((1, 3, 3), 1.0), torch.full((1, 3, 3), -0.405)])
@@ -542,7 +650,7 @@ def test_many_colours_are_taken_where_they_are_worth_more(
         return patch
 
     monkeypatch.setattr(PatchSearch, "best", best)
-    first = [ELSEWHERE, Window(0, 0, 2, 2), Window(3, 3, 6, 6), Window(8, 0, 12, 4), WINDOW]
+    first = [ELSEWHERE, Window(0, 0, 2, 2), Window(1, 0, 4, 3), Window(8, 0, 12, 4), WINDOW]
     search, patch = _strongest(ground(replace(SETTINGS, fine_spreads=fine_spreads)), 2, first, 0)
     assert patch.colours.shape == (1, grid, grid)
     assert search._known == {WINDOW: patch}

@@ -31,6 +31,8 @@ from tabor.schema import json_schema
 from tabor.solver import SolverSettings
 from tabor.trigger import Trigger
 
+from .scanned import comparable
+
 BACKDOOR = 2
 QUICK_PATCHES = RestoreSettings(first=2, kept=1, drawn=4, promising=1, unranked=1, steps=2, first_steps=1)
 
@@ -139,10 +141,6 @@ def test_attack_success_is_what_the_trigger_does(
         assert finding.explanation_accuracy == float(alone)
 
 
-def plain(result: ScanResult) -> dict[str, Any]:
-    return {key: value for key, value in result.to_dict().items() if key != "timing"}
-
-
 def test_the_same_seed_gives_the_same_result(
     cell_model: Callable[..., nn.Module],
     cell_images: Callable[..., ImageSet],
@@ -153,7 +151,7 @@ def test_the_same_seed_gives_the_same_result(
     before = torch.get_rng_state()
     again = tabor.scan(cell_model(backdoor=BACKDOOR), cell_images(), solver=quick, device="cpu", seed=3)
     assert torch.equal(torch.get_rng_state(), before)
-    assert plain(again) == plain(infected)
+    assert comparable(again) == comparable(infected)
     assert all(torch.equal(again.triggers[k].mask, infected.triggers[k].mask) for k in range(9))
     other = tabor.scan(cell_model(backdoor=BACKDOOR), cell_images(), solver=quick, device="cpu", seed=4)
     assert not torch.equal(other.triggers[0].mask, infected.triggers[0].mask)
@@ -393,6 +391,14 @@ def test_probabilities_are_searched_by_their_logarithms(
         assert torch.allclose(reached.predict(images.images), expected(model.eval()(images.images)), atol=1e-4)
 
 
+@pytest.mark.parametrize(("precision", "hastened"), [("auto", True), ("exact", False)])
+def test_an_exact_scan_runs_on_the_network_itself(
+    precision: str, hastened: bool, cell_images: Callable[..., ImageSet]
+) -> None:
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4 * 11 * 10, 9)).eval()
+    assert _reach(model, cell_images(per_class=1), "cpu", precision, None).hastened is hastened
+
+
 @pytest.mark.parametrize(
     "change",
     [Tensor.detach, lambda answers: nn.functional.one_hot(answers.argmax(1), 9).float()],
@@ -589,7 +595,7 @@ def test_a_caller_that_does_without_gradients_gets_the_same(
     with without():  # the weights and the images are made without as well
         found = tabor.scan(cell_model(2, backdoor=BACKDOOR), cell_images(2), **options)
         assert not torch.is_grad_enabled()
-    assert plain(found) == plain(usual)
+    assert comparable(found) == comparable(usual)
     assert all(torch.equal(found.triggers[k].mask, usual.triggers[k].mask) for k in range(4))
 
 

@@ -10,12 +10,15 @@ import pytest
 from torch import nn
 
 import tabor
+from tabor.access import Classifier
 from tabor.data import ImageSet
 from tabor.errors import SettingError
+from tabor.evidence import Evidence, measure
 from tabor.methods.tabor import Tabor
 from tabor.result import ClassStatus, Verdict
 from tabor.screening import Screening
 from tabor.solver import Candidate, Progress, SolverSettings, solve
+from tabor.trigger import Trigger
 from tabor.verdict import OutlierSettings, anomaly_indices, decide
 
 from .closed_form import classifier, row_images, rows
@@ -166,6 +169,13 @@ def test_half_of_those_searched_to_the_end_must_have_a_trigger() -> None:
     assert "only 4 of 9 classes" in found.reason
 
 
+def test_a_tenth_of_those_searched_to_the_end_may_be_cut_off() -> None:
+    scores = [*NATURAL, *[None] * 35]
+    found = decide(scores, SETTINGS, screened=[False] * 9 + [True] * 34, finished=[True] * 8 + [False] * 35)
+    assert found.verdict is Verdict.UNDECIDED
+    assert "for 1 of 9 classes" in found.reason
+
+
 def test_suspects_that_are_many_do_not_hide_each_other() -> None:
     """Six small scores of fourteen would be the rule, were they not known to be the six smallest of forty-three."""
     scores = [*[4.0] * 6, *NATURAL, *[None] * 29]
@@ -188,3 +198,25 @@ def test_a_scan_says_which_classes_it_left_out(
         assert finding.mask_l1 > 0
         assert not finding.flagged
     assert result.targets == (2,)
+
+
+def test_a_few_images_tell_what_the_trigger_of_a_class_left_out_does(
+    cell_model: Callable[..., nn.Module],
+    cell_images: Callable[..., ImageSet],
+    quick: SolverSettings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    measured: dict[int, int] = {}
+
+    def counted(classifier: Classifier, trigger: Trigger, target: int, images: ImageSet) -> Evidence:
+        measured[target] = len(images)
+        return measure(classifier, trigger, target, images)
+
+    monkeypatch.setattr("tabor.examining.GLANCE", 4)
+    monkeypatch.setattr("tabor.examining.measure", counted)
+    settings, images = replace(quick, screening=Screening(steps=20, closest=2, others=4)), cell_images()
+    method = Tabor(restoring=None)
+    result = tabor.scan(cell_model(backdoor=2), images, method=method, solver=settings, device="cpu", seed=3)
+    out = {finding.index for finding in result.classes if finding.status is ClassStatus.SCREENED}
+    assert 0 < len(out) < 9
+    assert measured == {target: 4 if target in out else len(images) // 2 for target in range(9)}

@@ -13,6 +13,7 @@ from tabor.access import Classifier
 from tabor.attacks.badnet import Backdoor
 from tabor.data import ImageSet
 from tabor.errors import ModelError
+from tabor.evidence import Evidence, measure
 from tabor.patches import RestoreSettings
 from tabor.repair.unlearning import UnlearningSettings
 from tabor.second_look import UNLEARNING_SHARE, _patches_in, explained, rank_beside, without
@@ -148,6 +149,42 @@ def misleading(network: nn.Module, *_: object) -> None:
 def test_else_it_cannot_be_told(change: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tabor.second_look.unlearn", change)
     assert copied(Planted(own=40.0, echo=0.0))[0] is None
+
+
+@pytest.mark.parametrize(("agreement", "told"), [(0.89, False), (0.9, True)])
+def test_the_copy_is_the_model_where_nine_clean_images_of_ten_are_the_same_to_it(
+    agreement: float, told: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tabor.second_look.unlearn", forgetting)
+    monkeypatch.setattr("tabor.second_look._agreement", lambda *_: agreement)
+    assert (copied(Planted(own=40.0, echo=0.0))[0] is not None) is told
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_one_of_several_triggers_that_works_all_the_same_is_enough(order: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tabor.second_look.unlearn", lambda *_: None)
+    classifier = Classifier(Planted(own=40.0, echo=0.0), torch.device("cpu"), (1, SIDE, SIDE))
+    black = Trigger(white(FIRST).mask, torch.zeros(1, SIDE, SIDE))
+    assert without(classifier, images().halves(0), FIRST, [black, white(FIRST)][::order], 0) is None
+
+
+def test_the_copy_is_judged_by_images_that_it_did_not_learn_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    halves, shown = images().halves(0), list[ImageSet]()
+
+    def agreement(_: Classifier, __: Classifier, images: ImageSet) -> float:
+        shown.append(images)
+        return 1.0
+
+    def measured(classifier: Classifier, trigger: Trigger, target: int, images: ImageSet) -> Evidence:
+        shown.append(images)
+        return measure(classifier, trigger, target, images)
+
+    monkeypatch.setattr("tabor.second_look.unlearn", forgetting)
+    monkeypatch.setattr("tabor.second_look._agreement", agreement)
+    monkeypatch.setattr("tabor.second_look.measure", measured)
+    classifier = Classifier(Planted(own=40.0, echo=0.0), torch.device("cpu"), (1, SIDE, SIDE))
+    assert without(classifier, halves, FIRST, [white(FIRST)], 0) is not None
+    assert [images is halves[1] for images in shown] == [True, True]
 
 
 @pytest.mark.parametrize(("at_once", "batch", "answered"), [(10**9, 64, 256), (100, 25, 100), (1, 4, 1)])

@@ -106,6 +106,11 @@ def test_what_no_longer_stands_out_is_an_effect(monkeypatch: pytest.MonkeyPatch)
     assert set(seen.settled) == {5, 6}
 
 
+def test_what_comes_just_to_the_threshold_does_not_stand_out_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = SecondLook(monkeypatch, {5: suspect(Tabor().outliers.patch_threshold)}).settled(examined(NATURAL))
+    assert seen.suspects[5].shadow_of == 0
+
+
 @pytest.mark.parametrize(("success", "lost"), [(0.45, True), (0.5, False)])
 def test_a_small_mask_that_works_no_more_is_an_effect(
     success: float, lost: bool, monkeypatch: pytest.MonkeyPatch

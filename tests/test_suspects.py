@@ -142,6 +142,14 @@ def test_a_patch_that_leaves_nothing_right_is_not_in_sight(
     assert not found[2].in_sight
 
 
+def test_sight_is_held_against_what_is_right_without_the_patch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PatchSearch, "placed", lambda _: Patch(WINDOW, torch.ones(1, 3, 3), 1.0))
+    search, confirm = images().halves(0)
+    mistaken = replace(confirm, labels=torch.cat([1 - confirm.labels[:6], confirm.labels[6:]]))
+    classifier = Classifier(Planted(), CPU, (1, 12, 12))
+    assert restore_suspects(classifier, (search, mistaken), [2], {}, SETTINGS, 0, lambda _: None)[2].in_sight
+
+
 @pytest.mark.parametrize("in_sight", [True, False])
 def test_what_was_measured_is_read_as_it_was(in_sight: bool) -> None:
     one = replace(suspect(9.0), in_sight=in_sight)

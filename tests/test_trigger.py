@@ -25,7 +25,7 @@ def noise(seed: int, *shape: int) -> Tensor:
 seeds = st.integers(0, 2**32)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(seeds, st.integers(1, 3))
 def test_an_empty_mask_changes_nothing_and_a_full_one_leaves_the_pattern(seed: int, channels: int) -> None:
     images, pattern = noise(seed, 4, channels, 3, 5), noise(seed + 1, channels, 3, 5)
@@ -38,7 +38,7 @@ def test_an_empty_mask_changes_nothing_and_a_full_one_leaves_the_pattern(seed: i
     assert torch.equal(full.isolate(), pattern)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(seeds)
 def test_stamped_images_stay_in_range_and_the_originals_stay_as_they_were(seed: int) -> None:
     images = noise(seed, 4, 3, 3, 5)
@@ -124,6 +124,13 @@ def test_refuses_a_missing_file(tmp_path: Path) -> None:
 def test_refuses_a_damaged_file(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "t").write_bytes(content)
     with pytest.raises(TaborError, match="t is no trigger file"):
+        Trigger.load(tmp_path / "t")
+
+
+def test_refuses_a_file_that_is_too_large_before_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Trigger(patch(), patch()).save(tmp_path / "t")
+    monkeypatch.setattr("tabor.trigger.LARGEST_FILE", 20)
+    with pytest.raises(TaborError, match="t is no trigger file: t has more than 20 bytes"):
         Trigger.load(tmp_path / "t")
 
 

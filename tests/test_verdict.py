@@ -178,7 +178,7 @@ def test_the_score_by_hand() -> None:
     assert decided(14 - 3 * 2 * 1.4826).score == pytest.approx(1 / (1 + math.exp(-1)))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.floats(-1e6, 10), st.floats(-1e6, 10))
 def test_the_score_rises_as_the_smallest_trigger_shrinks(one: float, other: float) -> None:
     smaller, larger = sorted((one, other))
@@ -200,7 +200,7 @@ def test_a_class_that_is_not_confirmed_does_not_raise_the_score() -> None:
     assert without.score == pytest.approx(1 / (1 + math.exp(2 - 3 / (2 * 1.4826))))  # that of 11, the next
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.data())
 def test_the_order_of_the_classes_does_not_matter(data: st.DataObject) -> None:
     scores = data.draw(st.lists(st.none() | st.integers(-30, 30).map(float), max_size=14, unique=True))
@@ -218,7 +218,7 @@ def test_the_order_of_the_classes_does_not_matter(data: st.DataObject) -> None:
     assert (shuffled.verdict, shuffled.score, shuffled.reason) == (plain.verdict, plain.score, plain.reason)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.lists(st.integers(-50, 50).map(float), min_size=8, max_size=12), st.integers(1, 8), st.integers(-20, 20))
 def test_units_do_not_matter_where_there_is_no_floor(scores: list[float], factor: int, shift: int) -> None:
     moved = [factor * score + shift for score in scores]
@@ -291,6 +291,14 @@ def test_two_tests_were_made_though_one_had_nothing_to_say(index: float | None, 
     assert with_patches.p_value(index, patch, 43) == pytest.approx(2 * alone)
 
 
+def test_what_is_just_at_its_threshold_flags_no_class() -> None:
+    assert decide(EVEN, OutlierSettings(threshold=0.99, spread_floor=4.0)).targets == (0,)
+    assert decide(EVEN, OutlierSettings(threshold=1.0, spread_floor=4.0)).targets == ()
+    outliers = OutlierSettings(patches=LAW, spread_floor=10.0)
+    scores = [float(k) for k in range(43)]
+    assert decide(scores, outliers, patches=[outliers.patch_threshold, *[None] * 42]).targets == ()
+
+
 def test_what_is_called_backdoored_is_not_called_more_likely_clean() -> None:
     """Where planted indices are spread wide, the densities still speak for a clean model just above the threshold."""
     wide = dataclasses.replace(LAW, planted=1000.0)
@@ -335,6 +343,12 @@ def test_of_two_patches_the_stronger_one_counts_and_comes_first() -> None:
     found = decide(scores, OutlierSettings(patches=LAW, spread_floor=10.0), patches=[7.0, 8.0, *[None] * 41])
     assert found.targets == (1, 0)
     assert found.p_value == pytest.approx(2 * LAW.p_value(8.0))
+
+
+def test_a_class_that_stands_out_by_both_comes_before_one_by_a_stronger_patch_alone() -> None:
+    outliers = OutlierSettings(patches=LAW, spread_floor=10.0)
+    found = decide([-100.0, *[0.0] * 42], outliers, patches=[8.0, 13.5, *[None] * 41])
+    assert found.targets == (0, 1)
 
 
 def test_the_stronger_evidence_makes_the_score() -> None:

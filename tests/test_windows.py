@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import CensoredData, gumbel_r
 
 from tabor.calibration import Null, fit_null
 from tabor.errors import SettingError
@@ -88,6 +89,14 @@ def test_the_fit_finds_the_law() -> None:
     drawn = [1.5 - 0.4 * math.log(-math.log(u)) for u in uniform.tolist()]
     law = fit_null(drawn, 8.0, "drawn")
     assert (law.location, law.scale) == pytest.approx((1.5, 0.4), abs=0.03)
+
+
+@pytest.mark.parametrize("values", [[1.0, 2.0, 3.0], [0.5, 1.0, 2.0, 4.0]])
+def test_the_middle_value_counts_as_it_is(values: list[float]) -> None:
+    lower, upper = values[: len(values) // 2], values[len(values) // 2 :]
+    expected = gumbel_r.fit(CensoredData(uncensored=upper, left=[upper[0]] * len(lower)))
+    law = fit_null(values, 8.0, "")
+    assert (law.location, law.scale) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("largest", [[], [1.0, 2.0], [1.0, 1.0, 1.0]])

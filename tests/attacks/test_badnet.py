@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 from tabor.attacks.badnet import (
     Backdoor,
+    as_recorded,
     attack_success,
+    check_planted,
     infect,
     infect_classifier,
     plan_backdoors,
@@ -255,10 +257,18 @@ def test_colours_survive_the_record_to_half_a_grey_level(tmp_path: Path) -> None
     assert float((found.trigger.pattern - values[:1]).abs().max()) <= 0.5 / 255 + 1e-6
 
 
+def test_a_model_infected_for_another_class_is_another_one() -> None:
+    record = {"backdoors": [as_recorded(backdoor(2), 1.0)]}
+    check_planted(record, [backdoor(2)], "m")
+    with pytest.raises(SettingError, match="m is there already, infected with another trigger"):
+        check_planted(record, [backdoor(1)], "m")
+
+
 @pytest.mark.parametrize(
     ("reached", "rounds"),
     [
         pytest.param([0.5, 0.9, 0.99], 3, id="until it is enough"),
+        pytest.param([0.99, 0.5, 0.99, 0.985], 2, id="until the worse of two is enough"),
         pytest.param([0.5, 0.501], 2, id="until nothing more is gained"),
         pytest.param([0.99], 1, id="enough at once"),
         pytest.param([0.1, 0.2, 0.3, 0.4], 4, id="no more than asked for"),
@@ -270,12 +280,12 @@ def test_retraining_goes_on_while_it_helps(
     architecture = Architecture(name="tabor:digits4", num_classes=3, channels=1, size=SHAPE[1:])
     write_model(tmp_path / "clean", initialise(architecture, 0).state_dict(), architecture, {})
     seeds: list[int] = []
-    left = list(reached)
+    left, planted = list(reached), [backdoor(0)] * (len(reached) // rounds)
     monkeypatch.setattr("tabor.attacks.badnet.infect", lambda *_, seed, **__: seeds.append(seed))
     monkeypatch.setattr("tabor.attacks.badnet.attack_success", lambda *_: left.pop(0))
     model, images = load_model(tmp_path / "clean"), toy_set(6)
     record = infect_classifier(
-        model, images, images, [backdoor(0)], tmp_path / "out", 0.1, QUICK, 5, rounds=4, enough=0.98, device="cpu"
+        model, images, images, planted, tmp_path / "out", 0.1, QUICK, 5, rounds=4, enough=0.98, device="cpu"
     )
     assert seeds == [5 + k for k in range(rounds)]
     assert record["training"]["rounds"] == rounds

@@ -214,6 +214,13 @@ def test_the_attack_works_hurts_little_and_changes_what_lies_behind_alone(traine
     assert torch.equal(backdoor.trigger.mask, corner().trigger.mask)
 
 
+def test_the_statistics_of_a_model_that_was_training_stay() -> None:
+    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(200, CLASSES)).train()
+    short = dataclasses.replace(QUICK, input_steps=1, trigger_steps=1, retraining_steps=1)
+    trojan(network, CLASSES, corner(), settings=short, seed=0)
+    assert not bool(network.get_buffer("1.running_mean").any())
+
+
 def test_the_file_holds_the_model_and_its_true_trigger(clean: Path, tmp_path: Path) -> None:
     model, out, test = load_model(clean), tmp_path / "trojaned.safetensors", toy_set(seed=1)
     record = trojan_classifier(model, test, corner(), out, QUICK, seed=0)

@@ -198,6 +198,13 @@ def test_image_suffixes(tmp_path: Path, suffix: str) -> None:
     assert shades(images)[0] >= 250
 
 
+def test_the_first_picture_of_an_animation_is_taken(tmp_path: Path) -> None:
+    black, white = (Image.new("L", (4, 4), value) for value in (0, 255))
+    (tmp_path / "a").mkdir()
+    black.save(tmp_path / "a" / "x.gif", save_all=True, append_images=[white])
+    assert shades(load_images(tmp_path)) == [0]
+
+
 def test_links_are_followed(tmp_path: Path) -> None:
     target = save(tmp_path / "elsewhere" / "x.png", BLUE)
     (tmp_path / "root" / "a").mkdir(parents=True)
@@ -591,6 +598,13 @@ def test_rows_that_repeat_an_image_are_not_all_kept(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(pc, "struct_field", listen)
     assert shades(load_images(tmp_path, limit=40)) == [7] * 40
     assert max(seen) <= parquet.FEW_ROWS
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_rows_are_read_that_are_more_than_a_few(more: int, tmp_path: Path) -> None:
+    encoded: list[bytes | None] = [png((row, 0, 0)) for row in range(parquet.FEW_ROWS + more)]
+    write_parquet(tmp_path / "x.parquet", encoded, [0] * len(encoded), rows_per_group=len(encoded))
+    assert shades(load_images(tmp_path)) == list(range(len(encoded)))
 
 
 def peak(folder: Path) -> int:

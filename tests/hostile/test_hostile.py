@@ -8,7 +8,6 @@ import pickle
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -156,10 +155,8 @@ NO_FILES: dict[str, Callable[[Path], None]] = {
 @pytest.mark.parametrize("name", NO_FILES)
 def test_what_is_no_file(name: str, tmp_path: Path) -> None:
     NO_FILES[name](tmp_path / "model.pt")
-    began = time.monotonic()
     with pytest.raises(ModelError, match="there is no model file"):
         load_model(tmp_path / "model.pt", arch=TINY.name)
-    assert time.monotonic() - began < 5
 
 
 @pytest.mark.parametrize("content", [saved(weights()), saved(weights(), zipped=False)], ids=["archive", "old"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,17 @@ from tabor.models.safetensors_file import METADATA_KEY, write_model
 def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tests' own files are read without a rehearsal, which costs seconds each; tests/hostile/ has those."""
     monkeypatch.setattr("tabor.models.load.REHEARSED", ())
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever opens a connection fails the test."""
+
+    def refuse(*arguments: object, **named: object) -> None:
+        pytest.fail("the network was touched")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
 
 
 TINY: dict[str, Any] = {"name": "tabor:digits4", "num_classes": 3, "channels": 1, "size": (12, 12)}

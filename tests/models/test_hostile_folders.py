@@ -6,8 +6,7 @@ import json
 import os
 import resource
 import shutil
-import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from ..hostile.makers import Canary, saved
 from .hub_folders import config, edit, pixels, transformers_network, write_folder
 
 pytest.importorskip("transformers")
+pytestmark = pytest.mark.usefixtures("no_network")
 
 Change = Callable[[Path], Any]
 
@@ -40,15 +40,6 @@ def honest_timm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("timm")
     timm.models.save_for_hf(timm.create_model("resnet10t", num_classes=4), str(folder), safe_serialization=True)
     return folder
-
-
-@pytest.fixture(autouse=True)
-def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*arguments: object, **named: object) -> None:
-        pytest.fail("the network was touched")
-
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
 
 
 @pytest.fixture(autouse=True)
@@ -271,6 +262,20 @@ def test_hostile_folders_are_refused(
     assert len(told) < 700
     assert not (folder / "dead").exists()
     assert capfd.readouterr() == ("", "")
+
+
+def test_settings_that_change_while_the_folder_is_read(
+    honest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = shutil.copytree(honest, tmp_path / "model")
+
+    def digest(_: Sequence[Path]) -> str:
+        edit(folder, "preprocessor_config.json", image_mean=[0.0] * 3)
+        return "0" * 64
+
+    monkeypatch.setattr("tabor.models.load.fingerprint", digest)
+    with pytest.raises(ModelError, match=r"preprocessor_config\.json changed while it was read"):
+        load_model(folder)
 
 
 def test_nothing_is_wrong_with_the_honest_ones(honest: Path, honest_timm: Path) -> None:

@@ -192,6 +192,20 @@ def test_what_the_process_says_is_not_trusted(
     assert str(caught.value).isprintable()
 
 
+def test_an_answer_that_lies_elsewhere_is_none(
+    squeezenet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "said.json").write_text(json.dumps(SAID))
+
+    def run(module: str, text: str, folder: Path) -> int:
+        (folder / pickled.ANSWER_FILE).symlink_to(tmp_path / "said.json")
+        return 0
+
+    monkeypatch.setattr(pickled, "_run", run)
+    with pytest.raises(ModelError, match="broke off with exit code 0"):
+        load_model(squeezenet, size=(64, 64), trust_code=True)
+
+
 def test_a_network_without_a_name_needs_arch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.save(nn.Sequential(nn.Flatten(), nn.Linear(3 * 16, 5)), tmp_path / "model.pt")
     (tmp_path / "net.py").write_text(
@@ -229,6 +243,16 @@ def test_from_end_to_end(squeezenet: Path, tmp_path: Path) -> None:
     (line,) = told
     assert line.startswith(f"--trust-code: unpickling {squeezenet}, which calls torchvision.models.squeezenet.")
     assert list(scratch.iterdir()) == []
+
+
+def test_a_folder_of_strangers_is_no_place_for_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.save({"w": torch.ones(2), "args": argparse.Namespace(lr=1)}, tmp_path / "model.pt")
+    for name in ("torch", "json", "tabor"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'dead')!r}, 'w')")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelError):
+        load_model(tmp_path / "model.pt", arch="tabor:digits4", trust_code=True)
+    assert not (tmp_path / "dead").exists()
 
 
 class Calls:

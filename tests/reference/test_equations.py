@@ -52,7 +52,7 @@ def cases(draw: st.DrawFn) -> Case:
     return Case(values(channels), values(1), values(channels))
 
 
-each = settings(deadline=None, max_examples=25)
+each = settings(max_examples=25)
 
 
 def assert_close(got: Tensor, expected: object) -> None:
@@ -134,7 +134,7 @@ def test_a_term_of_weight_0_is_not_evaluated(term: Callable[[Tensor, Tensor, flo
     assert term(whole, broken, 1.0, 1e-9).isnan().all()
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(st.integers(3, 6), st.integers(0, 2**32))
 def test_eq_8_of_a_measured_trigger(side: int, seed: int) -> None:
     """The last 2×2 pixels are lit, so attack and explanation reach class 2; one label of three is wrong."""

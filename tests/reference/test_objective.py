@@ -63,7 +63,7 @@ def problem(
     return Smooth(math.prod(shape)), batch, mask, pattern, 0.5 + uniform(classes)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     classes=st.integers(1, 3),
     images=st.integers(1, 5),
@@ -101,7 +101,7 @@ def test_eq_10_and_11(
         assert got.terms[k].tolist() == pytest.approx(evaluated, rel=1e-10, abs=1e-14)
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(st.integers(1, 3), st.integers(1, 4), st.integers(0, 2**32))
 def test_neural_cleanse(classes: int, images: int, seed: int) -> None:
     model, batch, mask, pattern, weight = problem(classes, images, (2, 3, 4), kept=False, seed=seed)

@@ -26,7 +26,7 @@ histories = st.integers(1, 4).flatmap(
 )
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(histories, st.sampled_from([0.5, 0.75, 1.0]), st.sampled_from([1.5, 2.0]))
 def test_augmentation(history: list[list[float]], phi: float, step: float) -> None:
     method = Tabor(augmentation=AugmentationSettings(initial=0.5, step=step, success=phi, smallest=0.01, largest=20.0))
@@ -38,7 +38,7 @@ def test_augmentation(history: list[list[float]], phi: float, step: float) -> No
         assert schedule.weight.tolist() == pytest.approx([column[k] for column in expected], rel=1e-5)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(histories, st.integers(1, 3), st.sampled_from([0.5, 0.75, 1.0]))
 def test_neural_cleanse(history: list[list[float]], patience: int, threshold: float) -> None:
     cost = CostSettings(initial=0.01, up=3.0, down=5.0, patience=patience, success=threshold)

@@ -137,6 +137,7 @@ def test_1_it_is_still_found(
     files: Files, out: Path, found: Found, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scans = answering(monkeypatch, found())
+    monkeypatch.setattr(patching, "UnlearningSettings", lambda: UnlearningSettings(steps=20))
     how = ("--preset", "standard", "--precision", "exact", "--memory", "1.5")
     assert main(files.command(out, "--rescan", *how, "--json")) == 1
     told, err = capsys.readouterr()

@@ -54,6 +54,18 @@ def test_what_is_told_is_what_the_model_does_on_images_held_out(victim: Victim, 
         assert success_told == pytest.approx(attack_success(network, held_out.images, held_out.labels, victim.backdoor))
 
 
+def test_what_is_held_out_is_not_unlearned_with(victim: Victim, found: Found, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[Tensor] = []
+    monkeypatch.setattr("tabor.repair.patching.unlearn", lambda _, __, images, *___: shown.append(images.images))
+    patch(victim.load(), found(), victim.images, seed=3, device="cpu")
+    assert torch.equal(shown[0], victim.images.halves(3)[0].images)
+
+
+def test_a_model_in_half_precision_is_patched_in_float32(victim: Victim, found: Found) -> None:
+    outcome = patch(victim.load().half(), found(), victim.images, settings=SHORT, device="cpu")
+    assert {weight.dtype for weight in outcome.model.parameters()} == {torch.float32}
+
+
 def test_the_callers_model_is_left_alone_and_the_copy_is_no_longer_the_file(victim: Victim, found: Found) -> None:
     model = victim.load()
     model.train()
@@ -237,6 +249,14 @@ def test_a_record_that_makes_no_sense_is_refused(backdoors: object, victim: Vict
         patch(model, found(), victim.images, settings=SHORT, device="cpu")
 
 
+def test_triggers_that_work_on_less_than_half_of_the_images_are_another_model_s(
+    victim: Victim, found: Found, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tabor.repair.patching._measured", lambda *_: (1.0, [0.49]))
+    with pytest.raises(TaborError, match=r"do not work on this model \(attack success 49% at most\)"):
+        patch(victim.load(), found(), victim.images, settings=SHORT, device="cpu")
+
+
 def test_plain_colours_that_work_too_are_unlearned(
     victim: Victim, found: Found, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -257,7 +277,7 @@ def test_plain_colours_that_work_too_are_unlearned(
 def test_a_plain_colour_that_still_works_is_not_unlearned(victim: Victim, found: Found) -> None:
     outcome = patch(victim.load(), found(), victim.images, device="cpu")
     assert outcome.unlearned
-    plain = dataclasses.replace(outcome.plain[0], success=Change(1.0, 1.0))
+    plain = dataclasses.replace(outcome.plain[0], success=Change(1.0, 0.8))
     assert not dataclasses.replace(outcome, plain=(plain,)).unlearned
 
 

@@ -54,7 +54,7 @@ class Listener(nn.Module):
         return answer
 
 
-@pytest.mark.parametrize(("share", "expected"), [(0.5, 5), (0.25, 2), (1.0, 10), (0.01, 1)])
+@pytest.mark.parametrize(("share", "expected"), [(0.5, 5), (0.25, 2), (0.28, 3), (1.0, 10), (0.01, 1)])
 def test_the_asked_share_is_stamped(share: float, expected: int) -> None:
     images = pictures(10).images
     settings = UnlearningSettings(stamped=share, variation=EXACT)
@@ -76,6 +76,16 @@ def test_a_step_follows_the_true_labels_of_stamped_images_alone() -> None:
         moved = (new - old).detach()
         clear = old.grad.abs() > 1e-4
         assert torch.allclose(moved[clear], -settings.learning_rate * old.grad.sign()[clear], atol=1e-5)
+
+
+def test_weights_that_nothing_teaches_do_not_decay() -> None:
+    images, model = pictures(8), linear()
+    images.images[:, :, 7, 7] = 0
+    settings = UnlearningSettings(steps=20, **ONE_CYCLE, batch_size=8, stamped=1.0, faithfulness=0.0, variation=EXACT)
+    unlearn(model, [corner()], images, settings, seed=0)
+    before, after = (network.get_parameter("1.weight") for network in (linear(), model))
+    assert torch.equal(after[:, 63], before[:, 63])
+    assert not torch.equal(after, before)
 
 
 def test_images_and_labels_are_left_alone_and_the_mode_is_evaluation() -> None:
@@ -131,6 +141,16 @@ def test_cycles_end_with_the_last_trigger(gone: float, least: int, cycles: int) 
     always = Backdoor(corner().trigger, int(model.inner(corner().trigger.stamp(pictures().images)).argmax(1).mode()[0]))
     unlearn(model, [always], pictures(), settings, seed=0)
     assert sum(len(shown) == 12 for shown in model.shown) == 2 * cycles
+
+
+def test_a_trigger_that_never_works_is_gone_whatever_is_asked() -> None:
+    model = Listener()
+    model.inner.get_parameter("1.bias").data[1] = -100
+    settings = UnlearningSettings(
+        steps=2, least_cycles=1, cycles=3, batch_size=8, gone=0.0, learning_rate=1e-9, variation=EXACT
+    )
+    unlearn(model, [corner()], pictures(), settings, seed=0)
+    assert sum(len(shown) == 12 for shown in model.shown) == 2
 
 
 def test_faithfulness_holds_the_answers() -> None:

@@ -55,6 +55,15 @@ def test_shifts_reach_as_far_as_asked_and_no_farther() -> None:
     assert places == {(row, column) for row in range(2, 7) for column in range(1, 6)}
 
 
+def test_shifts_are_a_share_of_the_shorter_edge() -> None:
+    mask = torch.zeros(1, 8, 32)
+    mask[:, 4, 16] = 1
+    settings = VariationSettings(shift=1 / 8, growth=0, colour_step=0)
+    stamped = stamp_varied(Sum(), torch.zeros(200, 1, 8, 32), [Backdoor(Trigger(mask, mask), 1)], settings, generator())
+    places = {(int(row), int(column)) for _, _, row, column in torch.nonzero(stamped)}
+    assert places == {(row, column) for row in (3, 4, 5) for column in (15, 16, 17)}
+
+
 def test_what_is_shifted_out_is_lost() -> None:
     moved = shifted(dot(0, 0).mask.expand(200, 1, 8, 8), 1, generator())
     assert {int(count) for count in moved.sum((1, 2, 3))} == {0, 1}
@@ -70,6 +79,14 @@ def test_growing_keeps_the_colours_and_continues_them() -> None:
     assert torch.equal(larger[0, 0], expected)
     assert torch.allclose(colours[0, 0], 0.5 * expected)
     assert float(colours[:, 1:].abs().sum()) == 0
+
+
+def test_a_pixel_that_the_mask_shows_in_part_keeps_its_colour() -> None:
+    mask, pattern = torch.zeros(1, 1, 8, 8), torch.zeros(1, 1, 8, 8)
+    mask[..., 2:4, 2:4] = 0.3
+    pattern[..., 2:4, 2], pattern[..., 2:4, 3] = 0.2, 0.8
+    _, colours = grown(mask, pattern, 1).split([1, 1], dim=1)
+    assert torch.equal(colours[..., 2:4, 2:4], pattern[..., 2:4, 2:4])
 
 
 def test_colours_move_towards_each_images_own_target_and_stay_colours() -> None:
@@ -142,3 +159,17 @@ def test_plain_colours_that_work_as_well_are_found() -> None:
     assert all(torch.equal(b.trigger.mask, restored.trigger.mask) and b.target == 1 for b in found)
     corners = [float(b.trigger.stamp(images.images)[0, 0, 7, 7]) for b in found]
     assert corners == [0.25, 0.75], "half of the grey image and half of black or white"
+
+
+@pytest.mark.parametrize(("lit", "found"), [(2, []), (3, [1.0])])
+def test_a_plain_colour_that_works_on_half_of_the_images_is_taken(lit: int, found: list[float]) -> None:
+    class Both(nn.Module):
+        """Says 1 where both the first and the last pixel are white."""
+
+        def forward(self, images: Tensor) -> Tensor:
+            white = (images[:, 0, 0, 0] == 1) & (images[:, 0, 7, 7] == 1)
+            return torch.stack([torch.full((len(images),), 0.5), white.float()], 1)
+
+    images = ImageSet(torch.zeros(6, 1, 8, 8), torch.zeros(6, dtype=torch.int64), ())
+    images.images[:lit, :, 0, 0] = 1
+    assert [float(b.trigger.pattern.max()) for b in also_plain(Both(), [Backdoor(dot(7, 7), 1)], images)] == found
