@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from tabor.attacks.badnet import true_backdoors
+from tabor.backdoor import true_backdoors
 from tabor.fidelity import correctness, fidelity
 from tabor.models import load_model
 from tabor.result import ScanResult

@@ -24,7 +24,7 @@ import torch
 from scipy.stats import binomtest
 from sklearn.metrics import brier_score_loss, log_loss, roc_auc_score
 
-from tabor.attacks.badnet import true_backdoors
+from tabor.backdoor import true_backdoors
 from tabor.fidelity import correctness, fidelity
 from tabor.models.safetensors_file import read_record
 from tabor.result import ScanResult

@@ -25,7 +25,7 @@ from typing import Any
 import torch
 
 from tabor import ImageSet, ScanResult, load_images, load_model
-from tabor.attacks.badnet import attack_success, true_backdoors
+from tabor.backdoor import attack_success, true_backdoors
 from tabor.data.images import balanced_order
 from tabor.models.safetensors_file import read_record
 from tabor.training import accuracy

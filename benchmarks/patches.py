@@ -18,7 +18,7 @@ import torch
 
 from tabor import load_images, load_model
 from tabor.access import Classifier
-from tabor.attacks.badnet import true_backdoors
+from tabor.backdoor import true_backdoors
 from tabor.fidelity import fidelity
 from tabor.models.safetensors_file import read_record
 from tabor.patches import RestoreSettings

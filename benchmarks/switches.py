@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from tabor import ScanResult, load_images, load_model, scan
-from tabor.attacks.badnet import true_backdoors
+from tabor.backdoor import true_backdoors
 from tabor.fidelity import fidelity
 from tabor.methods.tabor import Lambdas, Tabor
 from tabor.models.safetensors_file import read_record

@@ -8,6 +8,7 @@ import importlib
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeAlias
@@ -145,6 +146,15 @@ def test_no_global_seeding(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert not re.findall(r"\brandom\.seed\(|np\.random\.\w+\(|(?:cuda|torch)\.manual_seed\(|fork_rng", text)
     assert "default_generator" not in text or path.name == "draws.py"
+
+
+def test_every_module_has_its_place_in_the_contract_of_imports() -> None:
+    settings = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["importlinter"]
+    (one_way,) = [c for c in settings["contracts"] if c["name"] == "Data flows one way"]
+    there = {
+        f"tabor.{path.stem}" for path in SOURCE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
+    assert sorted(there - {"tabor.__init__"}) == sorted([*one_way["source_modules"], *one_way["forbidden_modules"]])
 
 
 def test_every_public_name_can_be_had() -> None:

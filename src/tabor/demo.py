@@ -7,8 +7,9 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tabor.attacks.badnet import Backdoor, attack_success, infect
+from tabor.attacks.badnet import infect
 from tabor.attacks.poison import SQUARE, make_trigger
+from tabor.backdoor import Backdoor, attack_success
 from tabor.data import ImageSet, load_images
 from tabor.models import Architecture
 from tabor.models.build import initialise

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from tabor.access import Classifier
-from tabor.attacks.badnet import Backdoor
+from tabor.backdoor import Backdoor
 from tabor.data import ImageSet
 from tabor.errors import ModelError
 from tabor.evidence import measure

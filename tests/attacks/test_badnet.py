@@ -10,17 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tabor.attacks.badnet import (
-    Backdoor,
-    as_recorded,
-    attack_success,
-    check_planted,
-    infect,
-    infect_classifier,
-    plan_backdoors,
-    true_backdoors,
-)
+from tabor.attacks.badnet import infect, infect_classifier, plan_backdoors
 from tabor.attacks.poison import make_trigger
+from tabor.backdoor import Backdoor, as_recorded, attack_success, check_planted, true_backdoors
 from tabor.data import ImageSet
 from tabor.errors import SettingError
 from tabor.models import Architecture, load_model

@@ -13,7 +13,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tabor.attacks.badnet import Backdoor, attack_success, true_backdoors
 from tabor.attacks.neuron import Neuron, best_connected, strongest_answers
 from tabor.attacks.poison import make_trigger
 from tabor.attacks.trojaning import (
@@ -24,6 +23,7 @@ from tabor.attacks.trojaning import (
     trojan,
     trojan_classifier,
 )
+from tabor.backdoor import Backdoor, attack_success, true_backdoors
 from tabor.cli import main
 from tabor.errors import ModelError, SettingError
 from tabor.models import LoadedModel, load_model

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from tabor.attacks.badnet import Backdoor
 from tabor.attacks.plant import Plant
+from tabor.backdoor import Backdoor
 from tabor.experiments import SCALES, Setting
 from tabor.methods.base import Method
 from tabor.result import ScanResult

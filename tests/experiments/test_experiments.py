@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tabor.attacks.badnet import Backdoor
+from tabor.backdoor import Backdoor
 from tabor.cli import main
 from tabor.experiments import EXPERIMENTS, Report, workshop, write
 from tabor.experiments.figure9 import TABLE_2, _with_lambdas, all_weights, evenly

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import cast
 
-from tabor.attacks.badnet import Backdoor
+from tabor.backdoor import Backdoor
 from tabor.experiments import Report, Workshop
 from tabor.experiments.figure6 import incorrect, incorrect_triggers
 from tabor.experiments.figure10 import other_settings

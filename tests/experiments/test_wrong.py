@@ -8,7 +8,7 @@ from typing import cast
 
 import pytest
 
-from tabor.attacks.badnet import Backdoor
+from tabor.backdoor import Backdoor
 from tabor.cli import main
 from tabor.experiments import EXPERIMENTS, Report, Workshop
 from tabor.experiments.figure7 import two_classes

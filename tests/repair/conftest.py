@@ -9,8 +9,9 @@ from typing import NamedTuple
 import pytest
 import torch
 
-from tabor.attacks.badnet import Backdoor, infect_classifier
+from tabor.attacks.badnet import infect_classifier
 from tabor.attacks.poison import make_trigger
+from tabor.backdoor import Backdoor
 from tabor.data import ImageSet
 from tabor.models import LoadedModel, load_model
 from tabor.position import Position

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import tabor
-from tabor.attacks.badnet import Backdoor, attack_success
+from tabor.backdoor import Backdoor, attack_success
 from tabor.data import ImageSet
 from tabor.errors import DataError, ModelError, SettingError, TaborError
 from tabor.models import LoadedModel

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tabor.attacks.badnet import Backdoor
+from tabor.backdoor import Backdoor
 from tabor.data import ImageSet
 from tabor.errors import ModelError, SettingError
 from tabor.repair.unlearning import UnlearningSettings, altered, stamp_share, unfaithfulness, unlearn

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tabor.attacks.badnet import Backdoor
+from tabor.backdoor import Backdoor
 from tabor.data import ImageSet
 from tabor.errors import SettingError
 from tabor.repair.variation import VariationSettings, also_plain, grown, hardened, shifted, stamp_varied

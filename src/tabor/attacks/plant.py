@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tabor.attacks.badnet import Backdoor, plan_backdoors
+from tabor.attacks.badnet import plan_backdoors
 from tabor.attacks.poison import WHITE, shade
+from tabor.backdoor import Backdoor
 from tabor.models import Architecture
 from tabor.position import Position
 

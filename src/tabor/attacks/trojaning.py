@@ -18,8 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tabor.attacks.badnet import Backdoor, as_recorded, attack_success, known_backdoors
 from tabor.attacks.neuron import Neuron, best_connected, outputs_of, strongest_answers
+from tabor.backdoor import Backdoor, as_recorded, attack_success, known_backdoors
 from tabor.data import ImageSet
 from tabor.data.fitting import check_labels
 from tabor.errors import SettingError

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tabor.attacks.badnet import Backdoor
+from tabor.backdoor import Backdoor
 from tabor.experiments.report import Shown
 from tabor.fidelity import Correctness, Fidelity, correctness, fidelity
 from tabor.result import ScanResult

@@ -11,16 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from tabor.access import choose_device
-from tabor.attacks.badnet import (
-    Backdoor,
-    attack_success,
-    check_planted,
-    infect_classifier,
-    true_backdoors,
-)
+from tabor.attacks.badnet import infect_classifier
 from tabor.attacks.plant import LOGO, Plant
 from tabor.attacks.poison import SQUARE
 from tabor.attacks.trojaning import trojan_classifier
+from tabor.backdoor import Backdoor, attack_success, check_planted, true_backdoors
 from tabor.data import ImageSet, load_images
 from tabor.errors import SettingError, one_line
 from tabor.experiments.scales import DIGITS, Scale, Setting

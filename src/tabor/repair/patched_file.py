@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from tabor.attacks.badnet import as_recorded
+from tabor.backdoor import as_recorded
 from tabor.errors import ModelError, TaborError, one_line
 from tabor.models import LoadedModel
 from tabor.models.content import Kind, identify

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from tabor.access import Classifier, choose_device
-from tabor.attacks.badnet import Backdoor, known_backdoors
+from tabor.backdoor import Backdoor, known_backdoors
 from tabor.data import ImageSet, as_image_set
 from tabor.data.fitting import check_halves, check_labels
 from tabor.errors import DataError, TaborError, dimensions, one_line

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tabor.attacks.badnet import Backdoor, attack_success
+from tabor.backdoor import Backdoor, attack_success
 from tabor.data import ImageSet
 from tabor.errors import ModelError, SettingError
 from tabor.repair.variation import VariationSettings, stamp_varied

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tabor.attacks.badnet import Backdoor, attack_success
+from tabor.backdoor import Backdoor, attack_success
 from tabor.data import ImageSet
 from tabor.errors import SettingError
 from tabor.patches import plain_colours

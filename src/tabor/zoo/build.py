@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tabor.attacks.badnet import RETRAINING, check_planted, infect_classifier
+from tabor.attacks.badnet import RETRAINING, infect_classifier
 from tabor.attacks.plant import LOGO
+from tabor.backdoor import check_planted
 from tabor.data import ImageSet
 from tabor.errors import SettingError, TaborError, one_line
 from tabor.files import check_writable, write_text
