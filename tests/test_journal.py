@@ -149,6 +149,16 @@ def test_a_ruined_journal_begins_anew(content: bytes, two_done: Path) -> None:
     assert not (two_done / PARTIAL_FOLDER).exists()
 
 
+@pytest.mark.parametrize(("answer", "goes_on"), [(2.001, True), (2.1, False), (None, False)])
+def test_answers_that_differ_in_their_last_digits_are_one_models(
+    answer: float | None, goes_on: bool, tmp_path: Path
+) -> None:
+    first, again = (FINGERPRINT | {"model": {"answers": [[2.0, value], [-9.0, 0.0]]}} for value in (2.0, answer))
+    Journal(tmp_path, first).add(candidate(3))
+    assert list(Journal(tmp_path, again).finished) == ([3] if goes_on else [])
+    assert list(Journal(tmp_path, first if goes_on else again).finished) == ([3] if goes_on else [])
+
+
 def test_closing_leaves_the_journal_alone(two_done: Path) -> None:
     Journal(two_done, FINGERPRINT).close()
     assert [path.name for path in two_done.iterdir()] == [JOURNAL_FILE]
