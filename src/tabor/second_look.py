@@ -41,11 +41,6 @@ CLEARLY = 0.2
 """By how much the two ranks must differ for the first to be the effect: patches that have nothing to do with each other
 rank the other's class by chance."""
 
-LEAST_BATCH = 4
-KEPT = 4
-"""What a step of unlearning keeps of an image, at most, in what a step of the search does: its batch holds half as many
-stamped ones, and the weights have gradients too."""
-
 
 def settled(
     seen: Examined,
@@ -260,7 +255,6 @@ def _agreement(one: Classifier, other: Classifier, images: ImageSet) -> float:
 def _unlearn(
     network: nn.Module, classifier: Classifier, planted: Sequence[Backdoor], images: ImageSet, seed: int
 ) -> None:
-    settings, at_once = UnlearningSettings(), classifier.answered_at_once
-    batch = min(settings.batch_size, max(LEAST_BATCH, classifier.images_at_once // KEPT))
+    at_once = classifier.answered_at_once
     backdoors = [*planted, *also_plain(network, planted, images, at_once)]
-    unlearn(network, backdoors, images, replace(settings, batch_size=batch), seed, at_once)
+    unlearn(network, backdoors, images, UnlearningSettings(), seed, at_once)

@@ -124,6 +124,7 @@ def test_the_help_names_every_experiment(capsys: pytest.CaptureFixture[str]) -> 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)  # on a slow or busy machine each takes more than the usual limit
 @pytest.mark.parametrize("name", ["figure7", "figure8"])
 def test_at_the_scale_of_ci(
     name: str,

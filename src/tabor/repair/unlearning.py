@@ -83,7 +83,7 @@ def unlearn(
         images: clean images with their true labels, on the model's device.
         settings: how.
         seed: of every random draw.
-        at_once: how many images go through the model at once where it is only asked whether a trigger works.
+        at_once: how many images go through the model at once; it decides on the memory, and on nothing else.
 
     Raises:
         ModelError: the model has no weights that could learn.
@@ -104,13 +104,11 @@ def unlearn(
             for _ in range(steps):
                 drawn = torch.randperm(len(images), generator=generator)[: settings.batch_size]
                 batch, labels = images.images[drawn], images.labels[drawn]
-                stamped = stamp_share(model, batch, backdoors, settings, generator)
+                stamped = stamp_share(model, batch, backdoors, settings, generator, at_once)
                 clean = altered(batch, generator)
-                answers = model(torch.cat([stamped, clean]))
-                loss = F.cross_entropy(answers[: len(stamped)], labels[: len(stamped)])
-                loss = loss + settings.faithfulness * unfaithfulness(answers[len(stamped) :], before(clean))
                 optimiser.zero_grad()
-                loss.backward()
+                _teach(model, stamped, labels[: len(stamped)], at_once)
+                _hold(model, before, clean, settings.faithfulness, at_once)
                 optimiser.step()
                 falling.step()
             if cycle >= settings.least_cycles and _success(model, images, backdoors, at_once) <= settings.gone:
@@ -118,6 +116,18 @@ def unlearn(
     finally:
         for weight, flag in zip(model.parameters(), flags, strict=True):
             weight.requires_grad_(flag)
+
+
+def _teach(model: nn.Module, stamped: Tensor, labels: Tensor, at_once: int) -> None:
+    """Adds the gradients of the mean loss, a part at a time: in evaluation mode no image's answer depends on others."""
+    for part, its in zip(stamped.split(at_once), labels.split(at_once), strict=True):
+        (F.cross_entropy(model(part), its, reduction="sum") / len(stamped)).backward()
+
+
+def _hold(model: nn.Module, before: nn.Module, clean: Tensor, weight: float, at_once: int) -> None:
+    """Adds the gradients of the weighted distance from the answers before, likewise."""
+    for part in clean.split(at_once):
+        (weight * len(part) / len(clean) * unfaithfulness(model(part), before(part))).backward()
 
 
 def _success(model: nn.Module, images: ImageSet, backdoors: Sequence[Backdoor], at_once: int) -> float:
@@ -130,10 +140,11 @@ def stamp_share(
     backdoors: Sequence[Backdoor],
     settings: UnlearningSettings,
     generator: torch.Generator,
+    at_once: int = EVALUATION_BATCH,
 ) -> Tensor:
     """Returns the first images, as many as the settings' share of them and at least one, each with a trigger on it."""
     count = max(1, round(settings.stamped * len(images)))
-    return stamp_varied(model, images[:count], backdoors, settings.variation, generator)
+    return stamp_varied(model, images[:count], backdoors, settings.variation, generator, at_once)
 
 
 def altered(images: Tensor, generator: torch.Generator) -> Tensor:

@@ -55,6 +55,7 @@ def stamp_varied(
     backdoors: Sequence[Backdoor],
     settings: VariationSettings,
     generator: torch.Generator,
+    at_once: int = EVALUATION_BATCH,
 ) -> Tensor:
     """Returns each image with one of the triggers, drawn at random and varied, on it.
 
@@ -64,6 +65,7 @@ def stamp_varied(
         backdoors: triggers and their targets, at least one; of the images' size and on their device.
         settings: how far they vary.
         generator: of the CPU; draws everything.
+        at_once: how many go through the model at once.
     """
     edge = min(images.shape[2:])
     drawn = [backdoors[k] for k in torch.randint(len(backdoors), (len(images),), generator=generator).tolist()]
@@ -73,7 +75,9 @@ def stamp_varied(
     chosen = (torch.rand(len(images), 1, 1, 1, generator=generator) < 0.5).to(images.device)
     masks, patterns = torch.where(chosen, larger, moved).split([1, images.shape[1]], dim=1)
     targets = torch.tensor([b.target for b in drawn], device=images.device)
-    return stamp(images, masks, hardened(model, images, masks, patterns, targets, settings.colour_step))
+    parts = torch.arange(len(images), device=images.device).split(at_once)
+    harder = [hardened(model, images[k], masks[k], patterns[k], targets[k], settings.colour_step) for k in parts]
+    return stamp(images, masks, torch.cat(harder))
 
 
 def also_plain(
