@@ -3,10 +3,40 @@
 from __future__ import annotations
 
 import hashlib
+import operator
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+
+from tabor.errors import SettingError, one_line
+
+SEEDS = 2**63
+"""How many seeds there are; torch takes no larger one."""
+
+
+def whole(value: object, name: str) -> int:
+    """Returns a whole number as Python's own, which NumPy's are not.
+
+    Raises:
+        SettingError: it is none; the message calls it by the name.
+    """
+    try:
+        return operator.index(value)  # type: ignore[arg-type]  # which is asked here
+    except TypeError:
+        raise SettingError(f"{name} is a whole number, got {one_line(value, 40)}") from None
+
+
+def checked_seed(seed: object) -> int:
+    """Returns a seed as Python's own number.
+
+    Raises:
+        SettingError: it is no whole number, or torch takes none such.
+    """
+    number = whole(seed, "a seed")
+    if not 0 <= number < SEEDS:
+        raise SettingError(f"a seed lies between 0 and {SEEDS - 1}, got {number}")
+    return number
 
 
 def key(seed: int, stream: int, step: int) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import operator
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ import tabor
 from tabor.access import PRECISIONS, Classifier, choose_device
 from tabor.data import ImageSet, as_image_set
 from tabor.data.fitting import check_halves, check_labels
+from tabor.draws import checked_seed, whole
 from tabor.engine import room
 from tabor.errors import DataError, ModelError, SettingError, dimensions, one_line
 from tabor.examining import examine
@@ -29,9 +29,6 @@ from tabor.presets import choose
 from tabor.result import ScanResult
 from tabor.sanity import accuracy_warning
 from tabor.solver import Progress, SolverSettings
-
-SEEDS = 2**63
-"""How many seeds there are; torch takes no larger one."""
 
 TELLING = 16
 """Images whose answers tell what a model's outputs are."""
@@ -97,7 +94,9 @@ def scan(
     """
     began = time.monotonic()
     images = as_image_set(images)
-    seed = _check_asked(seed, out, like)
+    seed = checked_seed(seed)
+    if like is not None and out is None:
+        raise SettingError("what another scan found is taken over into a run's folder; give out as well")
     check_cost(precision, memory)
     limit = None if memory is None else int(memory * 2**30)
     _check_size(model, images)
@@ -211,13 +210,6 @@ def _halves(classifier: Classifier, images: ImageSet, seed: int, limit: int | No
     return search, confirm
 
 
-def _whole(value: object, name: str) -> int:
-    try:
-        return operator.index(value)  # type: ignore[arg-type]  # which is asked here
-    except TypeError:
-        raise SettingError(f"{name} is a whole number, got {one_line(value, 40)}") from None
-
-
 def check_cost(precision: str, memory: float | None) -> None:
     """Finds out whether a scan can be told to cost so much; see `scan`.
 
@@ -228,16 +220,6 @@ def check_cost(precision: str, memory: float | None) -> None:
         raise SettingError(f"unknown precision {one_line(precision)}; use {' or '.join(PRECISIONS)}")
     if memory is not None and not (isinstance(memory, int | float) and 0 < memory <= MOST_MEMORY):
         raise SettingError(f"the memory is a positive number of GiB, up to {MOST_MEMORY:,}, got {memory}")
-
-
-def _check_asked(seed: int, out: str | Path | None, like: str | Path | None) -> int:
-    """Returns the seed as Python's own number, which NumPy's are not."""
-    seed = _whole(seed, "a seed")
-    if not 0 <= seed < SEEDS:
-        raise SettingError(f"a seed lies between 0 and {SEEDS - 1}, got {seed}")
-    if like is not None and out is None:
-        raise SettingError("what another scan found is taken over into a run's folder; give out as well")
-    return seed
 
 
 def _check_size(model: nn.Module, images: ImageSet) -> None:
@@ -259,7 +241,7 @@ def _check_size(model: nn.Module, images: ImageSet) -> None:
 def _check_classes(classes: Sequence[int] | None, num_classes: int) -> list[int]:
     if not isinstance(classes, Iterable | None):
         raise SettingError(f"the classes to scan are a list of numbers, got {one_line(classes, 40)}")
-    asked = range(num_classes) if classes is None else (_whole(target, "a class") for target in classes)
+    asked = range(num_classes) if classes is None else (whole(target, "a class") for target in classes)
     targets = list(dict.fromkeys(asked))
     wrong = [target for target in targets if not 0 <= target < num_classes]
     if wrong or not targets:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -134,6 +134,13 @@ def test_digits_take_a_rectangle_and_a_limit() -> None:
     images = load_images("digits", size=(10, 12), limit=20, seed=3)
     assert images.images.shape == (20, 1, 10, 12)
     assert torch.bincount(images.labels).tolist() == [2] * 10
+
+
+def test_the_seed_may_be_numpys_and_is_one() -> None:
+    one, other = (load_images("digits", limit=20, seed=seed) for seed in (3, cast(int, np.int64(3))))
+    assert torch.equal(one.images, other.images)
+    with pytest.raises(SettingError, match=r"a seed is a whole number, got 1\.5"):
+        load_images("digits", limit=20, seed=cast(int, 1.5))
 
 
 def test_digits_know_their_splits() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -9,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -75,6 +77,19 @@ def test_loading_draws_nothing_global(written: Path) -> None:
     before = torch.get_rng_state()
     load_model(written)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_numpys_numbers_are_taken(written: Path) -> None:
+    counts: dict[str, Any] = {"num_classes": np.int64(3), "channels": np.int64(1)}
+    values: dict[str, Any] = {"mean": np.array([0.5]), "std": np.array([0.25], np.float32)}
+    loaded = load_model(written, **counts, **values)
+    assert loaded.architecture == dataclasses.replace(load_model(written).architecture, mean=(0.5,), std=(0.25,))
+
+
+@pytest.mark.parametrize("wrong", [{"num_classes": "3"}, {"channels": 1.5}, {"mean": 0.5, "std": (1,)}, {"std": "ab"}])
+def test_numbers_that_are_none(wrong: dict[str, Any], written: Path) -> None:
+    with pytest.raises(ModelError, match=r"are (whole|tuples of) numbers, got "):
+        load_model(written, **wrong)
 
 
 def test_a_files_name_may_be_no_unicode(written: Path, tmp_path: Path) -> None:

@@ -217,6 +217,7 @@ REFUSED: dict[str, Refusal] = {
         "flags class 2, but the model knows only the classes 0 to 1",
     ),
     "a file's name": (lambda v, f: patch(cast(Any, "m"), f(), v.images), ModelError, "a torch.nn.Module, got str"),
+    "no such seed": (lambda v, f: patch(v.load(), f(), v.images, seed=-1), SettingError, "a seed lies between 0"),
     "no such device": (lambda v, f: patch(v.load(), f(), v.images, device="toaster"), SettingError, "toaster"),
 }
 

@@ -16,6 +16,7 @@ from tabor.data.decode import check_side, decode
 from tabor.data.folder import list_folder
 from tabor.data.images import ImageSet, balanced_order
 from tabor.data.listing import Listing
+from tabor.draws import checked_seed
 from tabor.errors import DataError, SettingError, one_line
 
 # The libraries behind the digits and parquet files take half a second to import, so they wait for their use.
@@ -47,9 +48,9 @@ def load_images(
 
     Raises:
         DataError: the source is missing, empty or unreadable, an image is damaged, or the sizes differ.
-        SettingError: `size` or `limit` is less than 1, or `size` neither a number nor a pair.
+        SettingError: `size` or `limit` is less than 1, `size` neither a number nor a pair, or the seed is none.
     """
-    height_width = _height_width(size)
+    height_width, seed = _height_width(size), checked_seed(seed)
     if limit is not None and limit < 1:
         raise SettingError(f"limit must be at least 1 image, got {limit}")
     if source == "digits":

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import operator
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -110,11 +111,11 @@ def load_model(
     path, source = located(path)
     given = Given(
         arch=arch,
-        num_classes=num_classes,
-        channels=channels,
+        num_classes=num_classes if num_classes is None else _whole(num_classes),
+        channels=channels if channels is None else _whole(channels),
         size=(size, size) if isinstance(size, int) else size,
-        mean=mean,
-        std=std,
+        mean=mean if mean is None else _numbers(mean),
+        std=std if std is None else _numbers(std),
         bgr=bgr,
         value_range=value_range,
         trust=Trust(torchscript=allow_torchscript, code=trust_code, tell=on_code or nobody, scratch=scratch),
@@ -134,6 +135,21 @@ def load_model(
     digest = fingerprint(files)
     check_unchanged(read, before)
     return LoadedModel(parts, source, digest)
+
+
+def _whole(value: object) -> int:
+    """NumPy's number as Python's, which JSON can hold."""
+    try:
+        return operator.index(value)  # type: ignore[arg-type]  # which is asked here
+    except TypeError:
+        raise ModelError(f"num_classes and channels are whole numbers, got {one_line(value, 40)}") from None
+
+
+def _numbers(values: Iterable[object]) -> tuple[float, ...]:
+    try:
+        return tuple(float(value) for value in values)  # type: ignore[arg-type]  # which is asked here
+    except (TypeError, ValueError):
+        raise ModelError(f"mean and std are tuples of numbers, got {one_line(values, 40)}") from None
 
 
 def _import_libraries(kind: Kind, given: Given) -> None:

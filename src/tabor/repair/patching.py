@@ -16,6 +16,7 @@ from tabor.access import Classifier, choose_device
 from tabor.backdoor import Backdoor, known_backdoors
 from tabor.data import ImageSet, as_image_set
 from tabor.data.fitting import check_halves, check_labels
+from tabor.draws import checked_seed
 from tabor.errors import DataError, TaborError, dimensions, one_line
 from tabor.evidence import WORKS
 from tabor.models import LoadedModel
@@ -131,9 +132,10 @@ def patch(
         TaborError: the scans flagged no class, or were of another model.
         DataError: the images do not fit the model or the triggers, or are of one class.
         ModelError: the model cannot be copied or has nothing to train, or its record is damaged.
-        SettingError: there is no such device.
+        SettingError: there is no such device, or the seed is none.
     """
     began = time.monotonic()
+    seed = checked_seed(seed)
     images = as_image_set(images)
     results = [result] if isinstance(result, ScanResult) else list(result)
     loaded = (model.source, model.sha256) if isinstance(model, LoadedModel) else ("the model", None)
