@@ -60,8 +60,8 @@ def examine(entry: ZooEntry, data: str, limit: int, seed: int) -> dict[str, Any]
             "index": suspect.index,
             "attack_success": suspect.attack_success,
             "crop_accuracy": suspect.crop_accuracy,
-            "in_sight": suspect.in_sight,
-            "shadow_of": suspect.shadow_of,
+            "object_visible": suspect.object_visible,
+            "effect_of": suspect.effect_of,
             "tells": suspect.anomaly_index is not None,
         }
         if target in planted:

@@ -35,9 +35,9 @@ EVIDENCE = Evidence(
 )
 
 
-def suspect(index: float | None, shadow_of: int | None = None) -> Suspect:
+def suspect(index: float | None, effect_of: int | None = None) -> Suspect:
     patch = Patch(Window(0, 0, 3, 3), torch.ones(1, 3, 3), 2.0)
-    return Suspect(patch, EVIDENCE, in_sight=True, index=index, shadow_of=shadow_of)
+    return Suspect(patch, EVIDENCE, object_visible=True, index=index, effect_of=effect_of)
 
 
 def examined(suspects: dict[int, Suspect]) -> Examined:
@@ -57,7 +57,7 @@ def test_a_patch_that_says_nothing_is_no_trigger() -> None:
     failing = replace(suspect(9.0), evidence=replace(EVIDENCE, attacked=1))
     assert set(examined({3: suspect(9.0)}).patches((3,))) == {3}
     assert examined({3: failing}).patches((3,)) == {}
-    assert examined({3: replace(suspect(9.0), in_sight=False)}).patches((3,)) == {}
+    assert examined({3: replace(suspect(9.0), object_visible=False)}).patches((3,)) == {}
 
 
 def test_the_record_of_a_patch_has_its_own_figures() -> None:
@@ -73,15 +73,15 @@ def test_a_small_mask_flags_its_class() -> None:
 
 
 def test_a_small_mask_does_not_flag_a_class_whose_patch_is_an_effect_of_a_flagged_one() -> None:
-    assert examined({0: suspect(30.0), 3: suspect(9.0, shadow_of=0)}).decide(Tabor()).targets == (0,)
+    assert examined({0: suspect(30.0), 3: suspect(9.0, effect_of=0)}).decide(Tabor()).targets == (0,)
 
 
 def test_the_effect_of_what_is_not_flagged_is_evidence_all_the_same() -> None:
-    assert examined({0: suspect(1.0), 3: suspect(0.5, shadow_of=0)}).decide(Tabor()).targets == (3,)
+    assert examined({0: suspect(1.0), 3: suspect(0.5, effect_of=0)}).decide(Tabor()).targets == (3,)
 
 
 def test_a_class_that_only_an_effect_keeps_from_being_flagged_is_named() -> None:
-    seen = examined({2: suspect(9.0, shadow_of=7), 7: suspect(20.0)})
+    seen = examined({2: suspect(9.0, effect_of=7), 7: suspect(20.0)})
     decision = seen.decide(Tabor())
     assert seen.explained_away(decision) == {2: 7}
     assert warnings_of_effects({2: 7}, ()) == [
@@ -96,7 +96,7 @@ def test_a_class_that_only_an_effect_keeps_from_being_flagged_is_named() -> None
 
 def test_a_class_that_its_small_mask_would_flag_is_named_whatever_its_patch_says() -> None:
     """Its own patch may have failed, so that nothing but the mask speaks for it."""
-    seen = examined({0: suspect(30.0), 3: suspect(None, shadow_of=0)})
+    seen = examined({0: suspect(30.0), 3: suspect(None, effect_of=0)})
     decision = seen.decide(Tabor())
     assert decision.targets == (0,)
     assert seen.by_mask(decision) == {3}
@@ -107,11 +107,11 @@ def test_a_class_that_its_small_mask_would_flag_is_named_whatever_its_patch_says
 def test_a_mask_that_is_an_effect_does_not_flag_its_class_whether_or_not_it_was_looked_at(
     suspects: dict[int, Suspect],
 ) -> None:
-    seen = replace(examined(suspects), by_mask_of={3: 0})
+    seen = replace(examined(suspects), mask_effects={3: 0})
     decision = seen.decide(Tabor())
     assert decision.targets == (0,)
     assert seen.explained_away(decision) == {3: 0}
-    assert replace(seen, by_mask_of={3: 5}).decide(Tabor()).targets == (0, 3)  # the effect of what is not flagged
+    assert replace(seen, mask_effects={3: 5}).decide(Tabor()).targets == (0, 3)  # the effect of what is not flagged
 
 
 def test_a_mask_that_does_not_work_names_no_class() -> None:
@@ -135,10 +135,10 @@ def test_what_is_just_at_its_threshold_does_not_stand_out() -> None:
     "effect",
     [
         pytest.param(suspect(9.0), id="it is no effect"),
-        pytest.param(suspect(4.0, shadow_of=0), id="it would not be flagged"),
-        pytest.param(suspect(None, shadow_of=0), id="its patch says nothing"),
-        pytest.param(replace(suspect(9.0, shadow_of=0), in_sight=False), id="its patch hides the object"),
-        pytest.param(suspect(9.0, shadow_of=7), id="the other is not flagged"),
+        pytest.param(suspect(4.0, effect_of=0), id="it would not be flagged"),
+        pytest.param(suspect(None, effect_of=0), id="its patch says nothing"),
+        pytest.param(replace(suspect(9.0, effect_of=0), object_visible=False), id="its patch hides the object"),
+        pytest.param(suspect(9.0, effect_of=7), id="the other is not flagged"),
     ],
 )
 def test_no_other_class_is(effect: Suspect) -> None:
@@ -147,14 +147,14 @@ def test_no_other_class_is(effect: Suspect) -> None:
 
 
 def test_nor_is_it_where_its_mask_flags_it_all_the_same() -> None:
-    seen = examined({7: suspect(30.0), 3: suspect(9.0, shadow_of=7)})
+    seen = examined({7: suspect(30.0), 3: suspect(9.0, effect_of=7)})
     decision = replace(seen, suspects={7: suspect(30.0)}).decide(Tabor())
     assert set(decision.targets) == {3, 7}
     assert seen.explained_away(decision) == {}
 
 
 def test_patches_do_not_stand_out_where_they_count_for_nothing() -> None:
-    seen = examined({0: suspect(30.0), 2: suspect(9.0, shadow_of=3)})
+    seen = examined({0: suspect(30.0), 2: suspect(9.0, effect_of=3)})
     decision = seen.decide(Tabor(restoring=None))
     assert decision.targets == (3,)
     assert (seen.by_patch(decision), seen.explained_away(decision)) == (set(), {})
@@ -170,5 +170,5 @@ def test_what_was_restored_is_what_works() -> None:
 
 
 def test_the_record_of_a_patch_says_of_which_class_it_is_an_effect() -> None:
-    found = [_patch(suspect(9.0, shadow_of=k)) for k in (7, None)]
+    found = [_patch(suspect(9.0, effect_of=k)) for k in (7, None)]
     assert [(p.effect_of, p.anomaly_index) for p in found if p is not None] == [(7, None), (None, 9.0)]

@@ -457,7 +457,7 @@ def patch_line(**changes: Any) -> str:
         "colours": [[[0.5]]],
         "worth": 1.0,
         "evidence": evidence,
-        "in_sight": True,
+        "object_visible": True,
         "index": 9,
     }
     return json.dumps({"patch": 0, "measured": good | changes})

@@ -18,11 +18,11 @@ from tabor.evidence import measure
 from tabor.ground import CLEAR, Ground, leads
 from tabor.patches import Patch, RestoreSettings
 from tabor.restore import PatchSearch, distinct, survey
-from tabor.suspects import Suspect, _root, _strongest, caster, is_common, restore_suspects
+from tabor.suspects import Suspect, _root, _strongest, cause_of, is_common, restore_suspects
 from tabor.windows import Window
 
 WINDOW = Window(8, 8, 12, 12)
-SETTINGS = RestoreSettings(price=1.0, slenderness=1.0, hiding=3.0, seen=0.75, cropped=32)
+SETTINGS = RestoreSettings(price=1.0, slenderness=1.0, hiding=3.0, least_kept=0.75, cropped=32)
 
 
 class Planted(nn.Module):
@@ -78,7 +78,7 @@ def test_hiding_the_object_costs() -> None:
     corner, sixteenth = Window(0, 0, 3, 3), 9 / 144
     assert ground().hides(corner)
     assert ground().costs([corner]).tolist() == [math.inf]
-    lenient = ground(replace(SETTINGS, seen=0.5))
+    lenient = ground(replace(SETTINGS, least_kept=0.5))
     assert not lenient.hides(corner)
     assert lenient.costs([corner]).tolist() == pytest.approx([sixteenth + 3 * CLEAR])
 
@@ -150,7 +150,7 @@ def test_windows_lie_apart_that_overlap_by_no_more() -> None:
 
 def test_no_patch_is_sought_where_every_window_hides_the_object() -> None:
     classifier = Classifier(Planted(), torch.device("cpu"), (1, 12, 12))
-    demanding = replace(SETTINGS, seen=1.1)
+    demanding = replace(SETTINGS, least_kept=1.1)
     assert restore_suspects(classifier, images().halves(0), [0, 1, 2], {0: 1.0}, demanding, 0, lambda _: None) == {}
 
 
@@ -262,7 +262,7 @@ def test_a_window_is_worth_the_same_whatever_was_looked_at_before() -> None:
 def test_of_windows_that_are_as_good_the_one_nearest_to_a_corner_is_taken(
     worths: Sequence[float], placed: Window
 ) -> None:
-    search = PatchSearch(ground(replace(SETTINGS, seen=0.5)), 2, SETTINGS.grid, 0)
+    search = PatchSearch(ground(replace(SETTINGS, least_kept=0.5)), 2, SETTINGS.grid, 0)
     windows = [Window(5, 5, 8, 8), Window(2, 2, 5, 5), Window(0, 1, 3, 4), Window(0, 0, 4, 4), Window(0, 0, 3, 3)]
     search._known = {w: Patch(w, torch.ones(1, 3, 3), worth) for w, worth in zip(windows, worths, strict=True)}
     assert search.placed().window == placed
@@ -382,7 +382,7 @@ def test_the_index_counts_as_far_as_the_patch_works_and_hides_nothing(monkeypatc
     classifier = Classifier(Planted(), torch.device("cpu"), (1, 12, 12))
     search, confirm = images().halves(0)
     mistaken = replace(confirm, labels=torch.cat([1 - confirm.labels[:3], confirm.labels[3:]]))
-    lenient = replace(SETTINGS, seen=0.1)
+    lenient = replace(SETTINGS, least_kept=0.1)
     suspects = restore_suspects(classifier, (search, mistaken), [2], {}, lenient, 0, lambda _: None)
     black = mistaken.images.clone()
     black[:, :, :3, :3] = 0
@@ -396,16 +396,16 @@ def test_a_patch_over_the_object_says_nothing() -> None:
     classifier = Classifier(Planted(), torch.device("cpu"), (1, 12, 12))
     evidence = measure(classifier, patch.trigger(12, 12), 2, images())
     assert evidence.works
-    assert Suspect(patch, evidence, in_sight=True, index=9.0).anomaly_index == 9.0
-    assert Suspect(patch, evidence, in_sight=False, index=9.0).anomaly_index is None
+    assert Suspect(patch, evidence, object_visible=True, index=9.0).anomaly_index == 9.0
+    assert Suspect(patch, evidence, object_visible=False, index=9.0).anomaly_index is None
 
 
 def test_a_patch_that_costs_far_more_than_it_convinces_says_nothing() -> None:
     patch = Patch(WINDOW, torch.ones(1, 3, 3), -0.4)
     classifier = Classifier(Planted(), torch.device("cpu"), (1, 12, 12))
     evidence = measure(classifier, patch.trigger(12, 12), 2, images())
-    assert Suspect(patch, evidence, in_sight=True, index=9.0).anomaly_index == 9.0
-    assert Suspect(replace(patch, worth=-0.6), evidence, in_sight=True, index=9.0).anomaly_index is None
+    assert Suspect(patch, evidence, object_visible=True, index=9.0).anomaly_index == 9.0
+    assert Suspect(replace(patch, worth=-0.6), evidence, object_visible=True, index=9.0).anomaly_index is None
 
 
 ELSEWHERE = Window(0, 4, 3, 7)
@@ -435,15 +435,15 @@ def test_a_weaker_patch_is_a_part_or_an_effect_of_another(
     for target, (worth, index, window) in {4: own, 7: other}.items():
         patch = Patch(window, torch.ones(1, 3, 3), worth)
         evidence = measure(classifier, Patch(WINDOW, torch.ones(1, 3, 3), 1.0).trigger(12, 12), 2, images())
-        suspects[target] = Suspect(patch, evidence, in_sight=True, index=index)
+        suspects[target] = Suspect(patch, evidence, object_visible=True, index=index)
 
     def never(patch: Patch, target: int) -> bool:
         return False
 
-    assert caster(4, suspects, never) == (7 if shadow else None)
-    assert caster(7, suspects, never) is None
-    assert caster(4, suspects | {7: replace(suspects[7], in_sight=False)}, never) is None
-    assert replace(suspects[4], shadow_of=7).anomaly_index is None
+    assert cause_of(4, suspects, never) == (7 if shadow else None)
+    assert cause_of(7, suspects, never) is None
+    assert cause_of(4, suspects | {7: replace(suspects[7], object_visible=False)}, never) is None
+    assert replace(suspects[4], effect_of=7).anomaly_index is None
 
 
 def standing(worth: float, index: float | None, window: Window, colours: Tensor | None = None) -> Suspect:
@@ -454,7 +454,7 @@ def standing(worth: float, index: float | None, window: Window, colours: Tensor 
         images(),
     )
     patch = Patch(window, torch.ones(1, 3, 3) if colours is None else colours, worth)
-    return Suspect(patch, evidence, in_sight=True, index=index)
+    return Suspect(patch, evidence, object_visible=True, index=index)
 
 
 @pytest.mark.parametrize(
@@ -481,8 +481,8 @@ def test_a_patch_that_works_for_another_class_in_its_place_is_an_effect_of_that_
         assert patch.colours.item() == pytest.approx(0.5)
         return blank
 
-    assert caster(4, suspects, works) == (7 if shadow else None)
-    assert caster(7, suspects, works) is None
+    assert cause_of(4, suspects, works) == (7 if shadow else None)
+    assert cause_of(7, suspects, works) is None
 
 
 def test_no_patch_is_an_effect_of_itself_and_no_two_of_each_other() -> None:
@@ -490,9 +490,9 @@ def test_no_patch_is_an_effect_of_itself_and_no_two_of_each_other() -> None:
         return patch.colours.numel() > 1
 
     alone = {4: standing(0.3, -1.0, WINDOW)}
-    assert caster(4, alone, always) is None
+    assert cause_of(4, alone, always) is None
     pair = {4: standing(3.0, 9.0, WINDOW), 7: standing(4.0, 7.0, Window(8, 8, 12, 11))}
-    assert [caster(k, pair, always) for k in pair] == [None, 4]
+    assert [cause_of(k, pair, always) for k in pair] == [None, 4]
 
 
 def test_what_an_effect_casts_is_an_effect_of_what_cast_that() -> None:
@@ -528,7 +528,7 @@ def test_the_strongest_patch_is_held_against_others_and_the_placed_one_restored(
     suspects = restore_suspects(classifier, images().halves(0), [0, 1, 2], {}, SETTINGS, 5, lambda _: None)
     assert held == [Window(4, 4, 8, 8)] * 3
     assert {target: s.patch.window for target, s in suspects.items()} == {k: w for k, (_, w) in worths.items()}
-    assert {target: s.shadow_of for target, s in suspects.items()} == {0: 1, 1: None, 2: None}
+    assert {target: s.effect_of for target, s in suspects.items()} == {0: 1, 1: None, 2: None}
     assert {target: s.anomaly_index for target, s in suspects.items()} == {0: None, 1: 9.0, 2: 9.0}
 
 
@@ -545,8 +545,8 @@ def test_what_most_classes_have_is_natural(telling: int, silent: int, worth: flo
     patch = Patch(WINDOW, torch.ones(1, 3, 3), worth)
     classifier = Classifier(Planted(), torch.device("cpu"), (1, 12, 12))
     evidence = measure(classifier, patch.trigger(12, 12), 2, images())
-    one = Suspect(patch, evidence, in_sight=True, index=9.0)
-    common = is_common(one, [one] * telling + [replace(one, in_sight=False)] * silent)
+    one = Suspect(patch, evidence, object_visible=True, index=9.0)
+    common = is_common(one, [one] * telling + [replace(one, object_visible=False)] * silent)
     assert replace(one, common=common).anomaly_index == index
 
 

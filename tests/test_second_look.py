@@ -22,7 +22,7 @@ from tabor.windows import Window
 
 FIRST, OTHER, SIDE = 2, 3, 16
 PLACES = {FIRST: Window(10, 10, 14, 14), OTHER: Window(10, 1, 14, 5)}
-SETTINGS = RestoreSettings(price=1.0, hiding=3.0, seen=0.75, cropped=32, compared=3)
+SETTINGS = RestoreSettings(price=1.0, hiding=3.0, least_kept=0.75, cropped=32, compared=3)
 THRESHOLD = 5.0
 
 
@@ -94,7 +94,7 @@ def test_a_target_of_its_own_stands_out_still_and_an_effect_does_not(
     assert copy is not None
     found = _patches_in(copy, images().halves(0), [OTHER], SETTINGS, 0, shares.append)
     assert list(found) == [OTHER]
-    assert ((found[OTHER].alone or 0.0) > THRESHOLD) is stands_out
+    assert ((found[OTHER].own_index or 0.0) > THRESHOLD) is stands_out
     assert float(classifier.predict(white(FIRST).stamp(images().images)).argmax(1).float().min()) == FIRST  # as it was
     assert shares[0] > UNLEARNING_SHARE
     assert shares == sorted(shares)

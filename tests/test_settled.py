@@ -86,10 +86,10 @@ def broken(*_: Any) -> Evidence:
 
 
 def effects(seen: Examined) -> dict[int, int | None]:
-    return {k: s.shadow_of for k, s in seen.suspects.items()}
+    return {k: s.effect_of for k, s in seen.suspects.items()}
 
 
-NATURAL = {0: suspect(30.0), 3: suspect(None), 5: suspect(9.0), 6: suspect(6.0, shadow_of=5), 7: suspect(2.0)}
+NATURAL = {0: suspect(30.0), 3: suspect(None), 5: suspect(9.0), 6: suspect(6.0, effect_of=5), 7: suspect(2.0)}
 """Two stand out by their patches and an effect of one of them, class 3 by its mask."""
 
 
@@ -108,7 +108,7 @@ def test_what_no_longer_stands_out_is_an_effect(monkeypatch: pytest.MonkeyPatch)
 
 def test_what_comes_just_to_the_threshold_does_not_stand_out_still(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = SecondLook(monkeypatch, {5: suspect(Tabor().outliers.patch_threshold)}).settled(examined(NATURAL))
-    assert seen.suspects[5].shadow_of == 0
+    assert seen.suspects[5].effect_of == 0
 
 
 @pytest.mark.parametrize(("success", "lost"), [(0.45, True), (0.5, False)])
@@ -138,9 +138,9 @@ def test_it_is_an_effect_of_what_the_first_is_an_effect_of(monkeypatch: pytest.M
 @pytest.mark.parametrize(
     ("left", "cause"),
     [
-        pytest.param({5: suspect(8.0), 8: suspect(7.0, shadow_of=5)}, 5, id="of one that stands out still"),
+        pytest.param({5: suspect(8.0), 8: suspect(7.0, effect_of=5)}, 5, id="of one that stands out still"),
         pytest.param(
-            {8: suspect(7.0, shadow_of=5)}, 0, id="of one that does not, and is an effect of the first itself"
+            {8: suspect(7.0, effect_of=5)}, 0, id="of one that does not, and is an effect of the first itself"
         ),
     ],
 )
@@ -150,8 +150,8 @@ def test_what_stands_out_beside_another_in_the_copy_is_no_effect_of_the_first(
     """Class 8 was not settled by unlearning the first class's trigger, nor was class 9, which was an effect of it."""
     assert left is not None
     look = SecondLook(monkeypatch, left)
-    seen = look.settled(examined({**NATURAL, 8: suspect(8.0), 9: suspect(5.0, shadow_of=8)}))
-    assert [seen.suspects[k].shadow_of for k in (8, 9)] == [cause, cause]
+    seen = look.settled(examined({**NATURAL, 8: suspect(8.0), 9: suspect(5.0, effect_of=8)}))
+    assert [seen.suspects[k].effect_of for k in (8, 9)] == [cause, cause]
     assert set(seen.settled) == {5, 6} - set(left)
     flagged = seen.flagged(seen.decide(Tabor()))
     assert set(flagged) == {0, 3} | ({5} & set(left))
@@ -160,7 +160,7 @@ def test_what_stands_out_beside_another_in_the_copy_is_no_effect_of_the_first(
 
 @pytest.mark.parametrize("ranks", [{5: 0.0}, {0: 0.0}])
 def test_what_stands_out_still_is_a_target(ranks: dict[int, float], monkeypatch: pytest.MonkeyPatch) -> None:
-    look = SecondLook(monkeypatch, {5: suspect(7.0), 6: suspect(6.0, shadow_of=5)}, ranks)
+    look = SecondLook(monkeypatch, {5: suspect(7.0), 6: suspect(6.0, effect_of=5)}, ranks)
     seen = look.settled(examined(NATURAL))
     assert [others for others, *_ in look.looked_at] == [[5, 6]]
     assert set(seen.flagged(seen.decide(Tabor()))) == {0, 3, 5}
@@ -199,7 +199,7 @@ def test_the_first_is_an_effect_of_what_its_patch_speaks_for(
 def test_else_an_effect_stays_one(
     left: float, ranks: dict[int, float], settled: set[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen = examined({0: suspect(30.0), 5: suspect(9.0, shadow_of=0)})
+    seen = examined({0: suspect(30.0), 5: suspect(9.0, effect_of=0)})
     again = SecondLook(monkeypatch, {5: suspect(left)}, ranks).settled(seen)
     assert again.suspects == seen.suspects
     assert set(again.settled) == settled
@@ -268,7 +268,7 @@ def test_what_is_an_effect_of_the_first_in_the_copy_is_not_looked_at_as_its_caus
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Class 8 stands out still, but beside class 5, which is gone with the first: no two are each other's effects."""
-    look = SecondLook(monkeypatch, {5: suspect(None), 8: suspect(7.0, shadow_of=5)}, back=suspect(3.4))
+    look = SecondLook(monkeypatch, {5: suspect(None), 8: suspect(7.0, effect_of=5)}, back=suspect(3.4))
     seen = examined({0: suspect(30.0), 5: suspect(9.0), 8: suspect(8.0)})
     again = look.settled(replace(seen, scores=[0.1 * k for k in range(len(seen.scores))]))
     assert [first for first, *_ in look.unlearned] == [0]
@@ -294,7 +294,7 @@ def test_a_copy_that_does_not_answer_tells_nothing(monkeypatch: pytest.MonkeyPat
     ("suspects", "method"),
     [
         pytest.param({3: suspect(30.0), 5: suspect(2.0)}, Tabor(), id="the patch and the mask of one class"),
-        pytest.param({5: suspect(9.0, shadow_of=0)}, Tabor(), id="none but a mask"),
+        pytest.param({5: suspect(9.0, effect_of=0)}, Tabor(), id="none but a mask"),
         pytest.param(NATURAL, Tabor(restoring=None), id="patches count for nothing"),
     ],
 )

@@ -13,7 +13,7 @@ from tabor.access import Classifier
 from tabor.ground import Ground
 from tabor.patches import Patch, RestoreSettings
 from tabor.restore import PatchSearch, survey
-from tabor.suspects import Suspect, caster, is_common, restore_suspects
+from tabor.suspects import Suspect, cause_of, is_common, restore_suspects
 from tabor.windows import Window
 
 from .closed_form import CPU
@@ -64,14 +64,14 @@ def test_the_first_windows_of_a_suspect_lie_apart(apart: float, monkeypatch: pyt
 
 def test_of_several_the_one_that_stands_out_most_casts_an_effect() -> None:
     found = {4: standing(1.0, 2.0, WINDOW), 7: standing(4.0, 9.0, WINDOW), 9: standing(4.0, 20.0, WINDOW)}
-    assert caster(4, found, lambda *_: False) == 9
+    assert cause_of(4, found, lambda *_: False) == 9
 
 
 @pytest.mark.parametrize(
     ("found", "common"),
     [
         pytest.param([NATURAL] * 3, True, id="all three have one"),
-        pytest.param([NATURAL, *[replace(NATURAL, shadow_of=0)] * 4], False, id="one backdoor and its effects"),
+        pytest.param([NATURAL, *[replace(NATURAL, effect_of=0)] * 4], False, id="one backdoor and its effects"),
         pytest.param([standing(-0.1, 9.0, WINDOW)] * 3, False, id="worth nothing"),
         pytest.param([NATURAL] * 2, False, id="only two"),
         pytest.param([NATURAL, *[standing(2.0, 4.6, WINDOW)] * 2], True, id="the others stand out half as far"),
@@ -101,7 +101,7 @@ def test_the_same_picture_elsewhere_is_an_effect(monkeypatch: pytest.MonkeyPatch
     board = ((rows + columns) % 2).float()[None]
     elsewhere = standing(4.5, 5.0, Window(0, 4, 5, 9), board)
     found = looked_at(monkeypatch, {0: elsewhere, 2: standing(4.0, 9.0, BOARD)}, network=Chequered())
-    assert {target: one.shadow_of for target, one in found.items()} == {0: 2, 2: None}
+    assert {target: one.effect_of for target, one in found.items()} == {0: 2, 2: None}
 
 
 class Five(Chequered):
@@ -120,7 +120,7 @@ def test_nothing_is_an_effect_of_what_is_natural(monkeypatch: pytest.MonkeyPatch
     found = {0: standing(1.6, 7.0, Window(0, 4, 5, 9), board), **natural}
     seen = looked_at(monkeypatch, found, network=Five(), settings=replace(SETTINGS, by_worth=4))
     assert {k: s.anomaly_index for k, s in seen.items()} == {0: 7.0, 2: None, 3: None, 4: None}
-    assert seen[0].shadow_of is None
+    assert seen[0].effect_of is None
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_a_patch_that_leaves_nothing_right_is_not_in_sight(
         confirm = replace(confirm, labels=1 - confirm.labels)
     classifier = Classifier(Planted(), CPU, (1, 12, 12))
     found = restore_suspects(classifier, (search, confirm), [2], {}, SETTINGS, 0, lambda _: None)
-    assert not found[2].in_sight
+    assert not found[2].object_visible
 
 
 def test_sight_is_held_against_what_is_right_without_the_patch(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,11 +147,11 @@ def test_sight_is_held_against_what_is_right_without_the_patch(monkeypatch: pyte
     search, confirm = images().halves(0)
     mistaken = replace(confirm, labels=torch.cat([1 - confirm.labels[:6], confirm.labels[6:]]))
     classifier = Classifier(Planted(), CPU, (1, 12, 12))
-    assert restore_suspects(classifier, (search, mistaken), [2], {}, SETTINGS, 0, lambda _: None)[2].in_sight
+    assert restore_suspects(classifier, (search, mistaken), [2], {}, SETTINGS, 0, lambda _: None)[2].object_visible
 
 
-@pytest.mark.parametrize("in_sight", [True, False])
-def test_what_was_measured_is_read_as_it_was(in_sight: bool) -> None:
-    one = replace(suspect(9.0), in_sight=in_sight)
+@pytest.mark.parametrize("object_visible", [True, False])
+def test_what_was_measured_is_read_as_it_was(object_visible: bool) -> None:
+    one = replace(suspect(9.0), object_visible=object_visible)
     again = Suspect.from_measured(one.measured(), CPU)
-    assert (again.in_sight, again.index, again.evidence) == (in_sight, 9.0, one.evidence)
+    assert (again.object_visible, again.index, again.evidence) == (object_visible, 9.0, one.evidence)

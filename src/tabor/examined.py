@@ -24,7 +24,7 @@ class Examined:
         scores: the trigger's quality; None where none works or the class was not searched to the end.
         suspects: the classes that were looked at closely.
         peers: classes that were searched to the end whatever their masks: what the others are held against.
-        by_mask_of: classes whose small mask was found to be an effect of another class's trigger, with that class.
+        mask_effects: classes whose small mask was found to be an effect of another class's trigger, with that class.
         settled: classes that stood out until the trigger that they are an effect of was unlearned.
     """
 
@@ -33,14 +33,14 @@ class Examined:
     scores: list[float | None]
     suspects: dict[int, Suspect]
     peers: Collection[int]
-    by_mask_of: Mapping[int, int] = field(default_factory=dict)
+    mask_effects: Mapping[int, int] = field(default_factory=dict)
     settled: Collection[int] = ()
 
     @property
     def causes(self) -> dict[int, int]:
         """The classes that are taken for an effect of another class's trigger, with that class."""
-        by_patch = {k: of for k, suspect in self.suspects.items() if (of := suspect.shadow_of) is not None}
-        return by_patch | dict(self.by_mask_of)
+        by_patch = {k: of for k, suspect in self.suspects.items() if (of := suspect.effect_of) is not None}
+        return by_patch | dict(self.mask_effects)
 
     def decide(self, method: Method) -> Decision:
         """Applies the method's tests.
@@ -75,7 +75,7 @@ class Examined:
         threshold = decision.patch_threshold
         if threshold is None:
             return set()
-        return {k for k, s in self.suspects.items() if s.alone is not None and s.alone > threshold}
+        return {k for k, s in self.suspects.items() if s.own_index is not None and s.own_index > threshold}
 
     def flagged(self, decision: Decision) -> tuple[int, ...]:
         """Returns the classes that a decision flags, most anomalous first."""

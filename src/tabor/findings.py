@@ -64,7 +64,7 @@ def _patch(suspect: Suspect | None) -> PatchFinding | None:
         anomaly_index=suspect.anomaly_index,
         attack_success=suspect.attack_success,
         crop_accuracy=suspect.crop_accuracy,
-        effect_of=suspect.shadow_of,
+        effect_of=suspect.effect_of,
     )
 
 

@@ -124,7 +124,7 @@ class Ground:
     def hides(self, window: Window) -> bool:
         """Whether a window hides too much of the object: the sign of a class pasted over it is no trigger."""
         kept = self._kept(window)
-        return kept == 0 or kept < self.settings.seen * self._right
+        return kept == 0 or kept < self.settings.least_kept * self._right
 
     def _hiding(self, window: Window) -> float:
         if self.hides(window):
@@ -136,5 +136,7 @@ class Ground:
         """How many of some images are classified rightly with the window hidden."""
         if window not in self._seen:
             mask = window.mask(*self.size).to(self.images.device)
-            self._seen[window] = right_without(self.classifier, mask, self._some, self.settings.seen * self._right)
+            self._seen[window] = right_without(
+                self.classifier, mask, self._some, self.settings.least_kept * self._right
+            )
         return self._seen[window]

@@ -43,8 +43,8 @@ class RestoreSettings:
         slenderness: what it costs that a window is e times as long as wide, likewise: triggers are compact.
         hiding: what it costs that the odds of keeping a right answer with the window hidden are e times lower
             than where nothing is hidden, likewise.
-        seen: share of its accuracy that the model must keep where a window is hidden: a patch over the object is a
-            picture of another class, not a trigger.
+        least_kept: share of its accuracy that the model must keep where a window is hidden: a patch over the object is
+            a picture of another class, not a trigger.
         by_worth, by_score: how many classes are looked at closely for a good first window, and for a small score.
         first: best first windows of a class that are looked at, and after them those in the corners that lie apart.
         kept: of these, how many are looked at again with all tries.
@@ -72,7 +72,7 @@ class RestoreSettings:
     price: float = 4.0
     slenderness: float = 1.0
     hiding: float = 1.0
-    seen: float = 0.45
+    least_kept: float = 0.45
     by_worth: int = 3
     by_score: int = 2
     first: int = 16

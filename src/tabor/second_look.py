@@ -72,7 +72,7 @@ def settled(
     if not flagged or method.restoring is None or threshold is None:
         return seen
     first = flagged[0]
-    strong = [k for k, s in seen.suspects.items() if k in by_patch and (s.shadow_of is None or s.shadow_of in flagged)]
+    strong = [k for k, s in seen.suspects.items() if k in by_patch and (s.effect_of is None or s.effect_of in flagged)]
     others = [k for k in dict.fromkeys([*strong, *flagged]) if k != first]
     if not others:
         return seen
@@ -140,7 +140,7 @@ class _Looks:
         except ModelError:  # what was altered answers some images with no finite numbers
             return None
         self.classifier.image_passes += copy.image_passes
-        standing = {k for k, s in patches.items() if s.alone is not None and s.alone > self.threshold}
+        standing = {k for k, s in patches.items() if s.own_index is not None and s.own_index > self.threshold}
         return _Left(lost | {k for k in strong if k not in standing}, patches)
 
     def rank(self, target: int, other: int) -> float:
@@ -158,9 +158,9 @@ def _with_causes(seen: Examined, causes: Mapping[int, int | None], told: Collect
     def effect_of(target: int, before: int | None) -> int | None:
         return root(by) if (by := causes.get(target, before)) is not None else None
 
-    suspects = {k: replace(s, shadow_of=effect_of(k, s.shadow_of)) for k, s in seen.suspects.items()}
+    suspects = {k: replace(s, effect_of=effect_of(k, s.effect_of)) for k, s in seen.suspects.items()}
     masks = {k: root(k) for k, of in causes.items() if of is not None}
-    return replace(seen, suspects=suspects, by_mask_of=masks, settled=told)
+    return replace(seen, suspects=suspects, mask_effects=masks, settled=told)
 
 
 def explained(
@@ -179,7 +179,7 @@ def explained(
         rank: of the second class, with the first one's restored trigger stamped; see `rank_beside`.
     """
     causes: dict[int, int | None] = dict.fromkeys(gone, first)
-    beside = {k: of for k, s in left.items() if k not in gone and (of := s.shadow_of) is not None}
+    beside = {k: of for k, s in left.items() if k not in gone and (of := s.effect_of) is not None}
     causes |= {k: first if of in gone else of for k, of in beside.items()}
     claims = {k: rank(k, first) - rank(first, k) for k in gone}
     if claims and max(claims.values()) > CLEARLY:

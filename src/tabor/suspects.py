@@ -52,20 +52,20 @@ class Suspect:
     Attributes:
         patch: where the trigger was, as far as that can be told (`tabor.restore.PatchSearch.placed`).
         evidence: what was measured; what is classified rightly without the trigger's place by `right_without`.
-        in_sight: whether the model keeps enough of its accuracy where the patch is hidden; a patch that hides the
+        object_visible: whether the model keeps enough of its accuracy where the patch is hidden; a patch that hides the
             object, as a picture of the target class does, says nothing.
         index: how far the strongest patch of the class stands out from what other classes make of its window, times
             how well this one works (`effect`); None where it was not measured, as the patch says nothing.
-        shadow_of: the class whose patch stands out more and lies in the same place, is far stronger, or is the same
+        effect_of: the class whose patch stands out more and lies in the same place, is far stronger, or is the same
             picture, if there is one: what was planted for that class moves images to others too.
         common: whether most of the classes that were looked at have a patch that stands out about as far.
     """
 
     patch: Patch
     evidence: Evidence
-    in_sight: bool
+    object_visible: bool
     index: float | None = None
-    shadow_of: int | None = None
+    effect_of: int | None = None
     common: bool = False
 
     def fits(self, image_shape: Sequence[int]) -> bool:
@@ -84,7 +84,7 @@ class Suspect:
         return self.evidence.crop_accuracy
 
     @property
-    def effect(self) -> float:
+    def reliability(self) -> float:
         """What tells a planted patch from a natural one besides its strength, in [0, 1].
 
         It works on nearly every image and hides little: attack success and crop accuracy, as in Eq. 8.  That the first
@@ -100,10 +100,10 @@ class Suspect:
     @property
     def tells(self) -> bool:
         """Whether the patch says something: it works, hides no object, and is not worth far less than it costs."""
-        return self.works and self.in_sight and self.patch.worth > LEAST_WORTH
+        return self.works and self.object_visible and self.patch.worth > LEAST_WORTH
 
     @property
-    def alone(self) -> float | None:
+    def own_index(self) -> float | None:
         """How far it stands out if it is no effect; None where it says nothing, or is natural to the model."""
         natural = self.common and self.patch.worth <= REAL_IMAGE
         return self.index if self.tells and not natural else None
@@ -111,7 +111,7 @@ class Suspect:
     @property
     def anomaly_index(self) -> float | None:
         """How far it stands out; None where it says nothing, is natural to the model, or is an effect of another."""
-        return self.alone if self.shadow_of is None else None
+        return self.own_index if self.effect_of is None else None
 
     def measured(self) -> dict[str, Any]:
         """Returns what was measured of this class as plain values; what it is beside the others is not among them."""
@@ -120,7 +120,7 @@ class Suspect:
             "colours": self.patch.colours.tolist(),
             "worth": self.patch.worth,
             "evidence": asdict(self.evidence),
-            "in_sight": self.in_sight,
+            "object_visible": self.object_visible,
             "index": self.index,
         }
 
@@ -141,7 +141,7 @@ class Suspect:
         if not bool(((colours >= 0) & (colours <= 1)).all()):
             raise ValueError("colours lie in [0, 1]")
         patch = Patch(Window(*window), colours, worth)
-        return cls(patch, Evidence(**evidence), in_sight=bool(values["in_sight"]), index=index)
+        return cls(patch, Evidence(**evidence), object_visible=bool(values["object_visible"]), index=index)
 
 
 def restore_suspects(
@@ -193,9 +193,9 @@ def restore_suspects(
     def works(patch: Patch, target: int) -> bool:
         return measure(classifier, patch.trigger(*ground.size).to(classifier.device), target, confirm).works
 
-    suspects = _with_casters(suspects, works)
+    suspects = _with_effects(suspects, works)
     suspects = {target: replace(s, common=is_common(s, suspects.values())) for target, s in suspects.items()}
-    return _with_casters(suspects, works)  # what is natural to the model has no effects
+    return _with_effects(suspects, works)  # what is natural to the model has no effects
 
 
 def _look_closely(
@@ -205,15 +205,15 @@ def _look_closely(
     search, strongest = _strongest(ground, target, first, seed)
     patch = search.placed()
     trigger = patch.trigger(*ground.size).to(confirm.images.device)
-    seen = ground.settings.seen * right
-    sight = right_without(ground.classifier, trigger.mask, confirm, seen)
+    least = ground.settings.least_kept * right
+    sight = right_without(ground.classifier, trigger.mask, confirm, least)
     evidence = replace(measure(ground.classifier, trigger, target, confirm), cropped_right=sight)
-    suspect = Suspect(patch, evidence, in_sight=sight >= max(seen, 1))
+    suspect = Suspect(patch, evidence, object_visible=sight >= max(least, 1))
     if not suspect.tells:
         return suspect
     others = compared(target, ground.classifier.num_classes, ground.settings.compared, seed)
     index = patch_index(ground, strongest, target, others, seed)
-    return replace(suspect, index=index * suspect.effect)
+    return replace(suspect, index=index * suspect.reliability)
 
 
 def _strongest(ground: Ground, target: int, first: Sequence[Window], seed: int) -> tuple[PatchSearch, Patch]:
@@ -236,10 +236,10 @@ def is_common(own: Suspect, suspects: Collection[Suspect]) -> bool:
     return alike >= COMMON and 2 * alike > len(suspects)
 
 
-def caster(target: int, suspects: Mapping[int, Suspect], works: Callable[[Patch, int], bool]) -> int | None:
+def cause_of(target: int, suspects: Mapping[int, Suspect], works: Callable[[Patch, int], bool]) -> int | None:
     """Returns the class whose patch this class's is a part or an effect of; None: of none.
 
-    Of several the one that stands out most.  No patch stands out less than what it casts, so that no two are each
+    Of several the one that stands out most.  No effect stands out more than its cause, so that no two are each
     other's effects.
 
     Args:
@@ -248,28 +248,28 @@ def caster(target: int, suspects: Mapping[int, Suspect], works: Callable[[Patch,
         works: whether a patch sends enough images to a class.
     """
     own = suspects[target]
-    casters = [
+    causes = [
         (other.index, k)
         for k, other in suspects.items()
         if k != target
-        and other.alone is not None
+        and other.own_index is not None
         and other.index is not None
         and max(own.index or 0.0, 0.0) <= other.index
         and (_is_part(own.patch, other.patch) or _is_echo(own, other, k, works))
     ]
-    return max(casters)[1] if casters else None
+    return max(causes)[1] if causes else None
 
 
-def _with_casters(suspects: Mapping[int, Suspect], works: Callable[[Patch, int], bool]) -> dict[int, Suspect]:
-    casters = {target: caster(target, suspects, works) for target in suspects}
-    return {target: replace(s, shadow_of=_root(target, casters)) for target, s in suspects.items()}
+def _with_effects(suspects: Mapping[int, Suspect], works: Callable[[Patch, int], bool]) -> dict[int, Suspect]:
+    causes = {target: cause_of(target, suspects, works) for target in suspects}
+    return {target: replace(s, effect_of=_root(target, causes)) for target, s in suspects.items()}
 
 
-def _root(target: int, casters: Mapping[int, int | None]) -> int | None:
+def _root(target: int, causes: Mapping[int, int | None]) -> int | None:
     """The class at the end of a chain of effects; None where this one is no effect."""
-    found = casters[target]
-    while found is not None and casters[found] is not None:
-        found = casters[found]
+    found = causes[target]
+    while found is not None and causes[found] is not None:
+        found = causes[found]
     return found
 
 
