@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tabor.access import EVALUATION_BATCH
 from tabor.errors import ModelError, SettingError, TaborError, one_line
 from tabor.models import LoadedModel
-from tabor.training import EVALUATION_BATCH, accuracy
+from tabor.training import accuracy
 from tabor.trigger import Trigger
 
 

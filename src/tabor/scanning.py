@@ -105,8 +105,8 @@ def scan(
     search, confirm = _halves(classifier, images, seed, limit)
     chosen, chosen_solver = choose(method, preset, len(search))
     settings = solver or chosen_solver
-    precision = str(classifier.dtype).removeprefix("torch.")
-    record = {"solver": dataclasses.asdict(settings), chosen.name: chosen.describe(), "precision": precision}
+    computed_in = str(classifier.dtype).removeprefix("torch.")
+    record = {"solver": dataclasses.asdict(settings), chosen.name: chosen.describe(), "precision": computed_in}
     answers = classifier.predict(images.images.to(classifier.device)).cpu()
     clean_accuracy = float((answers.argmax(1) == images.labels.cpu()).float().mean())
     told = _warn(model, images, clean_accuracy, classifier, limit)

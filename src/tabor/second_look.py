@@ -130,6 +130,7 @@ class _Looks:
         triggers = [trigger.to(device) for trigger in self.seen.restored(target)]
         strong = [k for k in others if k in self.strong]
         masks = {k: self.seen.mask(k).to(device) for k in others if k not in self.strong}
+        copy = None
         try:
             copy = without(self.classifier, self.halves, target, triggers, self.seed)
             if copy is None:
@@ -139,7 +140,8 @@ class _Looks:
             patches = _patches_in(copy, self.halves, strong, self.settings, self.seed, on_step)
         except ModelError:  # what was altered answers some images with no finite numbers
             return None
-        self.classifier.image_passes += copy.image_passes
+        finally:
+            self.classifier.image_passes += 0 if copy is None else copy.image_passes
         standing = {k for k, s in patches.items() if s.own_index is not None and s.own_index > self.threshold}
         return _Left(lost | {k for k in strong if k not in standing}, patches)
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tabor.access import choose_device
+from tabor.access import EVALUATION_BATCH, choose_device
 from tabor.data import ImageSet
 from tabor.draws import seeded
 from tabor.engine import best_dtype
@@ -21,7 +21,6 @@ from tabor.models.build import Architecture, initialise
 from tabor.models.pixels import prepared
 from tabor.models.safetensors_file import write_model
 
-EVALUATION_BATCH = 256
 SHIFT = 2
 BRIGHTNESS = 0.4
 

@@ -82,7 +82,7 @@ class OutlierSettings:
     def p_value(self, index: float | None, patch: float | None, classes: int) -> float | None:
         """Returns the chance that a clean model's largest index or patch's index is as extreme as these.
 
-        None of nothing.
+        None where neither was measured.
         """
         chances = []
         if index is not None:

@@ -37,7 +37,7 @@ class Setting:
         size: edge of a trigger in pixels, where an experiment has but one.
         sizes: edges of Table 1's triggers: ours in pixels, by the printed one.
         colour: of Table 1's squares, one value in [0, 1] for all channels.
-        target: the class that triggers send images to, where an experiment has but one.
+        target: the class that the triggers of Tables 1 and 4 to 6, and of Trojan Attack, send images to.
         images: how many a scan takes.
         stand_in: what stands for the paper's data and network, in words.
     """

@@ -39,10 +39,10 @@ class Recipe:
     says_pixels: bool = True
 
     def check(self, given: Given) -> None:
-        """Raises where neither the files nor the caller say how images are normalised.
+        """Makes sure that somebody says how images are normalised.
 
         Raises:
-            ModelError: that is so.
+            ModelError: neither the files nor the caller do.
         """
         if not self.says_pixels and (given.mean is None or given.std is None):
             raise ModelError(

@@ -17,11 +17,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tabor.access import EVALUATION_BATCH
 from tabor.backdoor import Backdoor, attack_success
 from tabor.data import ImageSet
 from tabor.errors import ModelError, SettingError
 from tabor.repair.variation import VariationSettings, stamp_varied
-from tabor.training import EVALUATION_BATCH, augmented
+from tabor.training import augmented
 
 LARGEST_MIX = 0.5
 """Share of another image that is mixed into an image on which the model is held to its answer."""

@@ -14,11 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tabor.access import EVALUATION_BATCH
 from tabor.backdoor import Backdoor, attack_success
 from tabor.data import ImageSet
 from tabor.errors import SettingError
 from tabor.patches import plain_colours
-from tabor.training import EVALUATION_BATCH
 from tabor.trigger import Trigger, stamp
 
 VISIBLE = 0.05
