@@ -19,7 +19,7 @@ from rich.text import Text
 from tabor import cli_models, cli_patch, cli_reproduce, cli_trojai, options
 from tabor.console import log, show, show_json
 from tabor.errors import SettingError, TaborError, one_line, out_of_memory
-from tabor.options import ExitCode
+from tabor.exit_code import ExitCode
 
 if TYPE_CHECKING:
     from tabor.result import ScanResult

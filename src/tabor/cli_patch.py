@@ -14,7 +14,7 @@ from tabor import options
 from tabor.cli_loading import ModelOptions
 from tabor.console import log, show, show_json
 from tabor.errors import SettingError, TaborError, one_line
-from tabor.options import ExitCode
+from tabor.exit_code import ExitCode
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,7 +11,7 @@ from rich.text import Text
 from tabor import options
 from tabor.console import log, show, show_json
 from tabor.errors import SettingError, one_line
-from tabor.options import ExitCode
+from tabor.exit_code import ExitCode
 
 
 def reproduce(

@@ -11,7 +11,7 @@ import typer
 from tabor import options
 from tabor.console import log, log_alarm
 from tabor.errors import one_line
-from tabor.options import ExitCode
+from tabor.exit_code import ExitCode
 
 
 class Mode(enum.StrEnum):

@@ -1,8 +1,7 @@
-"""The options that several commands share, each declared once, and the exit codes."""
+"""The options that several commands share, each declared once."""
 
 from __future__ import annotations
 
-import enum
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -23,22 +22,6 @@ def _pixels(text: str) -> Pixels:
     if len(sides) > 2 or not all(side.isascii() and side.isdigit() and int(side) > 0 for side in sides):
         raise typer.BadParameter(f"takes pixels, as 32 or 32x48 (height x width), got {one_line(text)}")
     return Pixels(int(sides[0]), int(sides[-1]))
-
-
-class ExitCode(enum.IntEnum):
-    """What the process returns."""
-
-    NO_TRIGGER_FOUND = 0
-    BACKDOOR_FOUND = 1
-    FAILED = 2
-    UNDECIDED = 3
-    USAGE = 4
-    INTERRUPTED = 130
-
-    @classmethod
-    def of(cls, verdict: str) -> ExitCode:
-        """Returns the code that tells a verdict."""
-        return {"clean": cls.NO_TRIGGER_FOUND, "backdoored": cls.BACKDOOR_FOUND}.get(verdict, cls.UNDECIDED)
 
 
 Model = Annotated[

@@ -143,8 +143,7 @@ class ScanResult:
         model: source, sha256 (None for a model from memory or changed since), architecture, num_classes.
         data: source, images, classes_present.
         clean_accuracy: share of the given images classified rightly, in [0, 1].
-        timing: seconds, image_passes (images sent through the network), images_per_second, peak_memory_bytes (of the
-            process so far, or of the GPU).
+        timing: seconds, image_passes (images through the network), images_per_second, peak_memory_bytes (so far).
         warnings: what a person should know before trusting the verdict.
         classes: one finding for each class scanned, by class index.
         triggers: the smallest trigger that works, of each class scanned, or the last one tried where none does.

@@ -95,8 +95,7 @@ def scan(
     began = time.monotonic()
     images = as_image_set(images)
     seed = checked_seed(seed)
-    if like is not None and out is None:
-        raise SettingError("what another scan found is taken over into a run's folder; give out as well")
+    _check_folders(out, like)
     check_cost(precision, memory)
     limit = None if memory is None else int(memory * 2**30)
     _check_size(model, images)
@@ -107,8 +106,7 @@ def scan(
     settings = solver or chosen_solver
     computed_in = str(classifier.dtype).removeprefix("torch.")
     record = {"solver": dataclasses.asdict(settings), chosen.name: chosen.describe(), "precision": computed_in}
-    answers = classifier.predict(images.images.to(classifier.device)).cpu()
-    clean_accuracy = float((answers.argmax(1) == images.labels.cpu()).float().mean())
+    clean_accuracy = _accuracy(classifier, images)
     told = _warn(model, images, clean_accuracy, classifier, limit)
     told += warnings_about(classifier, images, targets, chosen)
     journal = _journal(out, like, lambda: fingerprint(model, classifier, images, targets, record, seed))
@@ -153,6 +151,11 @@ def _journal(out: str | Path | None, like: str | Path | None, searched: Callable
     if journal.told:
         logging.getLogger("tabor").warning("%s: %s", one_line(out), journal.told)
     return journal
+
+
+def _accuracy(classifier: Classifier, images: ImageSet) -> float:
+    answers = classifier.predict(images.images.to(classifier.device)).cpu()
+    return float((answers.argmax(1) == images.labels.cpu()).float().mean())
 
 
 def _warn(model: nn.Module, images: ImageSet, accuracy: float, classifier: Classifier, limit: int | None) -> list[str]:
@@ -220,6 +223,11 @@ def check_cost(precision: str, memory: float | None) -> None:
         raise SettingError(f"unknown precision {one_line(precision)}; use {' or '.join(PRECISIONS)}")
     if memory is not None and not (isinstance(memory, int | float) and 0 < memory <= MOST_MEMORY):
         raise SettingError(f"the memory is a positive number of GiB, up to {MOST_MEMORY:,}, got {memory}")
+
+
+def _check_folders(out: str | Path | None, like: str | Path | None) -> None:
+    if like is not None and out is None:
+        raise SettingError("what another scan found is taken over into a run's folder; give out as well")
 
 
 def _check_size(model: nn.Module, images: ImageSet) -> None:
