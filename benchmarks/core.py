@@ -25,7 +25,7 @@ from tabor.fidelity import correctness, fidelity
 from tabor.models import load_model
 from tabor.result import ScanResult
 
-DEFAULT_DATA = Path(os.environ.get("TABOR_DATA", "../shared/data")) / "gtsrb"
+DEFAULT_DATA = Path(os.environ.get("TABOR_DATA") or "../shared/data") / "gtsrb"
 
 
 def arguments() -> argparse.Namespace:

@@ -214,7 +214,7 @@ def _show_record(out: Path, record: dict[str, Any], json_only: bool, if_weak: st
     if record["clean_accuracy"] < HALF_LEARNED:
         log(f"it is right on less than {HALF_LEARNED:.0%} of the images, which a scan warns of: give more --epochs")
     if any(entry["attack_success"] < WORKS for entry in record.get("backdoors", [])):
-        log(f"the trigger works on less than {WORKS:.0%} of the images, so a scan counts it as none: {if_weak}")
+        log(f"a trigger works on less than {WORKS:.0%} of the images, so a scan counts it as none: {if_weak}")
     planted = [{k: v for k, v in entry.items() if k != "trigger"} for entry in record.get("backdoors", [])]
     if json_only:
         show_json({"file": str(out)} | record | ({"backdoors": planted} if planted else {}))
