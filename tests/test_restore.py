@@ -523,7 +523,7 @@ def test_the_strongest_patch_is_held_against_others_and_the_placed_one_restored(
     monkeypatch.setattr(PatchSearch, "placed", placed)
     monkeypatch.setattr("tabor.suspects.patch_index", index)
     monkeypatch.setattr(Suspect, "works", True)
-    monkeypatch.setattr(Suspect, "effect", 1.0)
+    monkeypatch.setattr(Suspect, "reliability", 1.0)
     classifier = Classifier(Planted(), torch.device("cpu"), (1, 12, 12))
     suspects = restore_suspects(classifier, images().halves(0), [0, 1, 2], {}, SETTINGS, 5, lambda _: None)
     assert held == [Window(4, 4, 8, 8)] * 3

@@ -108,8 +108,7 @@ def unlearn(
                 stamped = stamp_share(model, batch, backdoors, settings, generator, at_once)
                 clean = altered(batch, generator)
                 optimiser.zero_grad()
-                _teach(model, stamped, labels[: len(stamped)], at_once)
-                _hold(model, before, clean, settings.faithfulness, at_once)
+                _add_gradients(model, before, stamped, labels, clean, settings.faithfulness, at_once)
                 optimiser.step()
                 falling.step()
             if cycle >= settings.least_cycles and _success(model, images, backdoors, at_once) <= settings.gone:
@@ -119,16 +118,30 @@ def unlearn(
             weight.requires_grad_(flag)
 
 
-def _teach(model: nn.Module, stamped: Tensor, labels: Tensor, at_once: int) -> None:
-    """Adds the gradients of the mean loss, a part at a time: in evaluation mode no image's answer depends on others."""
-    for part, its in zip(stamped.split(at_once), labels.split(at_once), strict=True):
-        (F.cross_entropy(model(part), its, reduction="sum") / len(stamped)).backward()
+def _add_gradients(
+    model: nn.Module,
+    before: nn.Module,
+    stamped: Tensor,
+    labels: Tensor,
+    clean: Tensor,
+    faithfulness: float,
+    at_once: int,
+) -> None:
+    """Adds up the gradients of the loss, so many images at a time: in evaluation mode no image's depend on the others.
 
-
-def _hold(model: nn.Module, before: nn.Module, clean: Tensor, weight: float, at_once: int) -> None:
-    """Adds the gradients of the weighted distance from the answers before, likewise."""
-    for part in clean.split(at_once):
-        (weight * len(part) / len(clean) * unfaithfulness(model(part), before(part))).backward()
+    The loss is the mean cross-entropy of the stamped images, and the weighted distance from the answers to clean ones.
+    """
+    shown = torch.cat([stamped, clean])
+    for start in range(0, len(shown), at_once):
+        part = shown[start : start + at_once]
+        taught = max(0, min(len(part), len(stamped) - start))
+        held = part[taught:]
+        answers = model(part)
+        loss = F.cross_entropy(answers[:taught], labels[start : start + taught], reduction="sum") / len(stamped)
+        if len(held):
+            share = faithfulness * len(held) / len(clean)
+            loss = loss + share * unfaithfulness(answers[taught:], before(held))
+        loss.backward()
 
 
 def _success(model: nn.Module, images: ImageSet, backdoors: Sequence[Backdoor], at_once: int) -> float:
