@@ -84,7 +84,7 @@ def unlearn(
         images: clean images with their true labels, on the model's device.
         settings: how.
         seed: of every random draw.
-        at_once: how many images go through the model at once; it decides on the memory, and on nothing else.
+        at_once: how many images go through the model at once: what that takes of memory, and last digits, hang on it.
 
     Raises:
         ModelError: the model has no weights that could learn.
