@@ -25,6 +25,10 @@ def reproduce(
         Path | None, typer.Option("--data", help="Folder with the folders gtsrb, imagenette and lfw; ci needs none.")
     ] = None,
     picture: Annotated[str | None, typer.Option("--picture", help="The second trigger; default: a square.")] = None,
+    base: Annotated[
+        Path | None,
+        typer.Option("--base", help="A trained classifier of imagenette, infected in place of one trained here."),
+    ] = None,
     work: Annotated[
         Path, typer.Option("--work", help="Folder for models and scans; what is there is not done again.")
     ] = Path("experiments"),
@@ -37,6 +41,7 @@ def reproduce(
     from tabor.access import choose_device
     from tabor.attacks.poison import make_trigger
     from tabor.experiments import EXPERIMENTS, SCALES, Workshop, write
+    from tabor.experiments.own_base import with_base
     from tabor.files import check_writable
     from tabor.position import Position
 
@@ -44,7 +49,7 @@ def reproduce(
         if given not in known:
             raise SettingError(f"unknown {kind} {one_line(given)}; use {', '.join(known)}")
     where = str(choose_device(device))
-    chosen = SCALES[scale]
+    chosen = SCALES[scale] if base is None else with_base(SCALES[scale], base)
     if picture is not None:  # one that cannot be read is told of now, not after a model was trained
         edge = chosen.gtsrb.size
         make_trigger(picture, size=edge, position=Position.TOP_LEFT, image_shape=(3, edge, edge))
@@ -56,6 +61,7 @@ def reproduce(
     command = f"tabor reproduce {name} --scale {scale}"
     command += " --data DATA" if data else ""
     command += f" --picture {Path(picture).name}" if picture else ""
+    command += f" --base {base.name}" if base else ""
     command += f" --seed {seed}" if seed else ""
     paths = write(report, name, command, where, out)
     if json_only:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from tabor.attacks.badnet import RETRAINING
 from tabor.attacks.poison import BLACK, WHITE
@@ -16,6 +17,9 @@ from tabor.zoo.plans import SIZES, TARGET
 
 IMAGENET_EDGE = 224
 """Of the paper's images, in pixels."""
+
+IMAGENET_TRIGGER = 40
+"""Edge of its triggers there, in pixels, where an experiment has but one."""
 
 DIGITS = "digits"
 
@@ -31,6 +35,7 @@ class Setting:
         test: name of the split to measure on, of which the scans take some; the other is "train".
         arch: the network.
         deep: the deeper network of Figure 10; the same where the paper has none.
+        base: a trained classifier to infect; None: one of `arch` or `deep` is trained.
         training, infection: of the base and of its victims.
         fraction: poisoned copies for each of a victim's triggers, as a share of the training images.
         trojaning: of Trojan Attack.
@@ -48,6 +53,7 @@ class Setting:
     test: str = "test"
     arch: str
     deep: str
+    base: Path | None = None
     training: TrainSettings
     infection: TrainSettings
     fraction: float = POISON_FRACTION
@@ -85,8 +91,8 @@ class Scale:
 
 
 def scaled(printed: int, edge: int) -> int:
-    """Returns the edge of a trigger, printed for images of 224 pixels, for images of `edge` pixels."""
-    return round(printed * edge / IMAGENET_EDGE)
+    """Returns the edge of a trigger, printed for images of 224 pixels, for images of `edge` pixels; at least 1."""
+    return max(1, round(printed * edge / IMAGENET_EDGE))
 
 
 _DIGITS = Setting(
@@ -126,7 +132,7 @@ _IMAGENET_64 = Setting(
     training=TrainSettings(epochs=40, batch_size=64, mirror=True, zoom=0.5),
     infection=TrainSettings(epochs=12, batch_size=64, learning_rate=1e-3, mirror=True, zoom=0.5),
     fraction=0.2,
-    size=scaled(40, 64),
+    size=scaled(IMAGENET_TRIGGER, 64),
     sizes={printed: scaled(printed, 64) for printed in (20, 60, 100)},
     colour=BLACK,
     target=1,
@@ -144,7 +150,7 @@ _IMAGENET_224 = dataclasses.replace(
     deep="torchvision:resnet50",
     training=TrainSettings(epochs=60, batch_size=64, learning_rate=_GENTLE, mirror=True, zoom=0.5),
     infection=TrainSettings(epochs=12, batch_size=64, learning_rate=_GENTLE, mirror=True, zoom=0.5),
-    size=40,
+    size=IMAGENET_TRIGGER,
     sizes={printed: printed for printed in (20, 40, 60, 80, 100)},
     stand_in="ten classes of ImageNet with 300 images each stand for fifty with 400",
 )

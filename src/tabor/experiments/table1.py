@@ -68,9 +68,8 @@ class Row(NamedTuple):
 
 def row_of(workshop: Workshop, name: str, model: Path) -> Row:
     """Scans a model with both methods."""
-    record = workshop.record(model)
-    successes = [backdoor["attack_success"] for backdoor in record.get("backdoors", [])]
-    return Row(name, compared(workshop, model), record["clean_accuracy"], successes)
+    successes = [backdoor["attack_success"] for backdoor in workshop.record(model).get("backdoors", [])]
+    return Row(name, compared(workshop, model), workshop.clean_accuracy(model), successes)
 
 
 def victim(workshop: Workshop, place: Place, edge: int) -> Row:

@@ -29,7 +29,7 @@ from tabor.repair.patching import patch
 from tabor.repair.rounds import Repair
 from tabor.result import RESULT_FILE, ScanResult
 from tabor.scanning import scan
-from tabor.training import train_classifier
+from tabor.training import accuracy, train_classifier
 from tabor.zoo.build import ENOUGH_SUCCESS
 
 MOST_ROUNDS = 3
@@ -113,7 +113,9 @@ class Workshop:
         return load_images(self.source, split=self.setting.test, size=self.setting.edge)
 
     def base(self, arch: str) -> Path:
-        """Returns a clean model."""
+        """Returns a clean model: the setting's own, where it has one, else one trained of that architecture."""
+        if self.setting.base is not None:
+            return self.setting.base
         path = self._file(f"{arch.partition(':')[2]}-{self.seed}")
         if not path.exists():
             train, test = self.train, self.test  # which may be missing: first, as nothing is being trained then
@@ -128,7 +130,8 @@ class Workshop:
             SettingError: it is there already, infected with others: the caller's picture was another one then.
         """
         base = self.base(arch or self.setting.arch)
-        path = self._file("-".join([base.stem, *(plant.name for plant in plants)]))
+        stem = base.stem if self.setting.base is None else f"{base.stem}-{sha256(base)[:8]}"
+        path = self._file("-".join([stem, *(plant.name for plant in plants)]))
         model = load_model(base)
         backdoors = [plant.backdoor(model.architecture, self.picture) for plant in plants]
         if path.exists():
@@ -209,6 +212,15 @@ class Workshop:
     def record(self, model: Path) -> dict[str, Any]:
         """Returns what a model's file says of its training: the clean accuracy, and each backdoor's attack success."""
         return read_record(model)
+
+    def clean_accuracy(self, model: Path) -> float:
+        """Returns the share of the test images that a model is right on; as its record says, where it has one."""
+        recorded: float | None = self.record(model).get("clean_accuracy")
+        if recorded is not None:
+            return recorded
+        where = choose_device(self.device)
+        test = self.test.to(where)
+        return accuracy(load_model(model).to(where), test.images, test.labels)
 
     def planted(self, model: Path) -> list[Backdoor]:
         """Returns the true triggers that a model's file records."""
