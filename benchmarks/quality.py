@@ -20,7 +20,7 @@ from tabor.evidence import Evidence, measure
 from tabor.methods.tabor import SMALLEST_MASK, quality_paper, quality_robust
 from tabor.models import load_model
 from tabor.result import ClassStatus, ScanResult
-from tabor.verdict import OutlierSettings, decide
+from tabor.verdict import ClassFacts, OutlierSettings, decide
 
 FIXED = OutlierSettings(threshold=2.0)
 CORRECTED = OutlierSettings(spread_floor=0.75)
@@ -57,7 +57,7 @@ def main() -> None:
         model_name, _, run_name = stem.partition(":")
         evidence = measure_run(args.models / f"{model_name}.safetensors", args.runs / run_name, args.data)
         for name, (quality, outliers) in MEASURES.items():
-            decision = decide([quality(e) for e in evidence], outliers)
+            decision = decide([ClassFacts(score=quality(e)) for e in evidence], outliers)
             ranked = sorted(range(len(evidence)), key=lambda k: -(decision.anomaly_indices[k] or -math.inf))
             top = ", ".join(f"{k}: {decision.anomaly_indices[k] or math.nan:.2f}" for k in ranked[:3])
             print(f"| {model_name} | {name} | {list(decision.targets) or '–'} | {top} |")

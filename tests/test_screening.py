@@ -19,8 +19,9 @@ from tabor.result import ClassStatus, Verdict
 from tabor.screening import Screening
 from tabor.solver import Candidate, Progress, SolverSettings, solve
 from tabor.trigger import Trigger
-from tabor.verdict import OutlierSettings, anomaly_indices, decide
+from tabor.verdict import OutlierSettings, anomaly_indices
 
+from .class_facts import decide_on
 from .closed_form import classifier, row_images, rows
 
 SCREENING = Screening(steps=20, closest=1, others=2)
@@ -156,22 +157,22 @@ SETTINGS = OutlierSettings(spread_floor=0.75)
 
 def test_a_class_screened_out_counts_for_the_threshold_and_for_nothing_else() -> None:
     scores = [*NATURAL, *[None] * 35]
-    found = decide(scores, SETTINGS, screened=[False] * 8 + [True] * 35, finished=[True] * 8 + [False] * 35)
+    found = decide_on(scores, SETTINGS, screened=[False] * 8 + [True] * 35, finished=[True] * 8 + [False] * 35)
     assert found.verdict is Verdict.CLEAN
     assert found.threshold == SETTINGS.threshold_for(43)
-    assert decide(scores, SETTINGS).verdict is Verdict.UNDECIDED, "35 classes without a trigger are something else"
+    assert decide_on(scores, SETTINGS).verdict is Verdict.UNDECIDED, "35 classes without a trigger are something else"
 
 
 def test_half_of_those_searched_to_the_end_must_have_a_trigger() -> None:
     scores = [*NATURAL[:4], *[None] * 39]
-    found = decide(scores, SETTINGS, screened=[False] * 9 + [True] * 34)
+    found = decide_on(scores, SETTINGS, screened=[False] * 9 + [True] * 34)
     assert found.verdict is Verdict.UNDECIDED
     assert "only 4 of 9 classes" in found.reason
 
 
 def test_a_tenth_of_those_searched_to_the_end_may_be_cut_off() -> None:
     scores = [*NATURAL, *[None] * 35]
-    found = decide(scores, SETTINGS, screened=[False] * 9 + [True] * 34, finished=[True] * 8 + [False] * 35)
+    found = decide_on(scores, SETTINGS, screened=[False] * 9 + [True] * 34, finished=[True] * 8 + [False] * 35)
     assert found.verdict is Verdict.UNDECIDED
     assert "for 1 of 9 classes" in found.reason
 
@@ -181,9 +182,9 @@ def test_suspects_that_are_many_do_not_hide_each_other() -> None:
     scores = [*[4.0] * 6, *NATURAL, *[None] * 29]
     screened = [False] * 14 + [True] * 29
     peers = [False] * 6 + [True] * 8 + [False] * 29
-    found = decide(scores, SETTINGS, screened=screened, peers=peers)
+    found = decide_on(scores, SETTINGS, screened=screened, peer=peers)
     assert found.targets == (0, 1, 2, 3, 4, 5)
-    assert decide(scores, SETTINGS, screened=screened).targets == ()
+    assert decide_on(scores, SETTINGS, screened=screened).targets == ()
 
 
 def test_a_scan_says_which_classes_it_left_out(

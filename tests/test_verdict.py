@@ -16,7 +16,9 @@ from tabor.errors import SettingError
 from tabor.methods.neural_cleanse import NeuralCleanse
 from tabor.methods.tabor import Tabor
 from tabor.result import Verdict
-from tabor.verdict import LARGEST_INDEX, Decision, OutlierSettings, anomaly_indices, decide
+from tabor.verdict import LARGEST_INDEX, Decision, OutlierSettings, anomaly_indices
+
+from .class_facts import decide_on
 
 ABOVE_2 = OutlierSettings(threshold=2.0)
 OF_3 = (1 + math.pi / 6) ** 0.5
@@ -56,17 +58,17 @@ def test_clean_models_of_few_classes_raise_no_more_false_alarms_than_promised(cl
     """Scores as spread as the floor says: the case the promise is made for."""
     outliers, generator = OutlierSettings(spread_floor=0.75, false_alarm_rate=0.05), np.random.default_rng(0)
     alarms = sum(
-        bool(decide(list(generator.normal(0, 0.75, classes)), outliers).targets) for _ in range(FALSE_ALARM_DRAWS)
+        bool(decide_on(list(generator.normal(0, 0.75, classes)), outliers).targets) for _ in range(FALSE_ALARM_DRAWS)
     )
     assert 0 < alarms < 0.07 * FALSE_ALARM_DRAWS  # three standard deviations above
 
 
 def test_two_classes_are_undecided_whatever_their_masks_say_but_not_what_a_patch_does() -> None:
     outliers = OutlierSettings(spread_floor=0.75, patches=Null(location=1.0, scale=1.0, planted=60.0, source="toys"))
-    apart = decide([-9.0, 9.0], outliers)
+    apart = decide_on([-9.0, 9.0], outliers)
     assert (apart.verdict, apart.targets, apart.score, apart.p_value) == (Verdict.UNDECIDED, (), 0.5, None)
-    assert decide([-9.0, 9.0], outliers, patches=[None, 30.0]).targets == (1,)
-    assert decide([-9.0, 9.0, 9.5], outliers).targets == (0,)
+    assert decide_on([-9.0, 9.0], outliers, patch=[None, 30.0]).targets == (1,)
+    assert decide_on([-9.0, 9.0, 9.5], outliers).targets == (0,)
 
 
 def test_an_index_is_never_infinite() -> None:
@@ -132,7 +134,7 @@ def test_decide(
     verdict: str,
     targets: tuple[int, ...],
 ) -> None:
-    decision = decide(scores, outliers, finished, confirmed)
+    decision = decide_on(scores, outliers, finished=finished, confirmed=confirmed)
     assert (decision.verdict, decision.targets) == (Verdict(verdict), targets)
     assert len(decision.anomaly_indices) == len(scores)
     assert [index is None for index in decision.anomaly_indices] == [
@@ -145,7 +147,7 @@ def test_decide(
 @pytest.mark.parametrize("scores", [[30.0, 31.0, 33.0, 36.0], [0.0, 1.0]], ids=["four", "two"])
 def test_a_few_classes_of_unknown_spread_do_not_convict_each_other(scores: list[float]) -> None:
     """One class is always the smallest; with no spread to hold it against, that alone is no finding."""
-    assert decide(scores, NeuralCleanse().outliers).verdict is not Verdict.BACKDOORED
+    assert decide_on(scores, NeuralCleanse().outliers).verdict is not Verdict.BACKDOORED
 
 
 @pytest.mark.parametrize(
@@ -159,12 +161,12 @@ def test_a_few_classes_of_unknown_spread_do_not_convict_each_other(scores: list[
     ],
 )
 def test_reasons_count_the_classes(scores: list[float | None], said: str) -> None:
-    assert re.search(said, decide(scores, ABOVE_2).reason)
+    assert re.search(said, decide_on(scores, ABOVE_2).reason)
 
 
 def decided(smallest: float, confirmed: Sequence[bool] | None = None) -> Decision:
     """Among nine scores of median 14 and MAD 2, the first at `smallest`, which lies below them."""
-    return decide([smallest, *EVEN[1:]], OutlierSettings(threshold=2.0), confirmed=confirmed)
+    return decide_on([smallest, *EVEN[1:]], OutlierSettings(threshold=2.0), confirmed=confirmed)
 
 
 def test_the_score_is_a_half_at_the_threshold() -> None:
@@ -188,7 +190,7 @@ def test_the_score_rises_as_the_smallest_trigger_shrinks(one: float, other: floa
 @pytest.mark.parametrize(("confirmed", "verdict"), [(5, Verdict.CLEAN), (4, Verdict.UNDECIDED), (0, Verdict.UNDECIDED)])
 def test_no_model_is_called_clean_by_triggers_that_do_not_work(confirmed: int, verdict: Verdict) -> None:
     scores = [0.1 * k for k in range(10)]
-    decision = decide(scores, OutlierSettings(spread_floor=0.75), confirmed=[k < confirmed for k in range(10)])
+    decision = decide_on(scores, OutlierSettings(spread_floor=0.75), confirmed=[k < confirmed for k in range(10)])
     assert decision.verdict is verdict
     told = f"only {confirmed} of 10 triggers work on images that the search did not see: give more images"
     assert (decision.reason == told) == (verdict is Verdict.UNDECIDED)
@@ -208,8 +210,13 @@ def test_the_order_of_the_classes_does_not_matter(data: st.DataObject) -> None:
     flags = st.lists(st.booleans(), min_size=len(scores), max_size=len(scores))
     finished, confirmed = data.draw(flags), data.draw(flags)
     outliers = OutlierSettings(threshold=1.0, spread_floor=data.draw(st.sampled_from([0.0, 1.0])))
-    plain = decide(scores, outliers, finished, confirmed)
-    shuffled = decide([scores[k] for k in order], outliers, [finished[k] for k in order], [confirmed[k] for k in order])
+    plain = decide_on(scores, outliers, finished=finished, confirmed=confirmed)
+    shuffled = decide_on(
+        [scores[k] for k in order],
+        outliers,
+        finished=[finished[k] for k in order],
+        confirmed=[confirmed[k] for k in order],
+    )
     assert shuffled.anomaly_indices == tuple(plain.anomaly_indices[k] for k in order)
     assert [plain.anomaly_indices[order[k]] for k in shuffled.targets] == [
         plain.anomaly_indices[k] for k in plain.targets
@@ -227,7 +234,7 @@ def test_units_do_not_matter_where_there_is_no_floor(scores: list[float], factor
 
 def alarms(outliers: OutlierSettings, classes: int, models: int) -> float:
     scores = np.random.default_rng(11).normal(size=(models, classes))
-    return sum(decide(list(row), outliers).verdict is Verdict.BACKDOORED for row in scores) / models
+    return sum(decide_on(list(row), outliers).verdict is Verdict.BACKDOORED for row in scores) / models
 
 
 def test_false_alarms_are_about_as_rare_as_promised() -> None:
@@ -276,7 +283,7 @@ def test_a_patch_flags_its_class_where_clean_models_have_none_like_it(
     index: float | None, verdict: Verdict, targets: tuple[int, ...]
 ) -> None:
     outliers = OutlierSettings(patches=LAW, spread_floor=10.0)
-    found = decide([float(k) for k in range(43)], outliers, patches=[index if k == 3 else None for k in range(43)])
+    found = decide_on([float(k) for k in range(43)], outliers, patch=[index if k == 3 else None for k in range(43)])
     assert found.patch_threshold == pytest.approx(LAW.threshold(0.005))
     assert (found.verdict, found.targets) == (verdict, targets)
     if index is not None:
@@ -292,11 +299,11 @@ def test_two_tests_were_made_though_one_had_nothing_to_say(index: float | None, 
 
 
 def test_what_is_just_at_its_threshold_flags_no_class() -> None:
-    assert decide(EVEN, OutlierSettings(threshold=0.99, spread_floor=4.0)).targets == (0,)
-    assert decide(EVEN, OutlierSettings(threshold=1.0, spread_floor=4.0)).targets == ()
+    assert decide_on(EVEN, OutlierSettings(threshold=0.99, spread_floor=4.0)).targets == (0,)
+    assert decide_on(EVEN, OutlierSettings(threshold=1.0, spread_floor=4.0)).targets == ()
     outliers = OutlierSettings(patches=LAW, spread_floor=10.0)
     scores = [float(k) for k in range(43)]
-    assert decide(scores, outliers, patches=[outliers.patch_threshold, *[None] * 42]).targets == ()
+    assert decide_on(scores, outliers, patch=[outliers.patch_threshold, *[None] * 42]).targets == ()
 
 
 def test_what_is_called_backdoored_is_not_called_more_likely_clean() -> None:
@@ -305,7 +312,7 @@ def test_what_is_called_backdoored_is_not_called_more_likely_clean() -> None:
     outliers = OutlierSettings(patches=wide, spread_floor=10.0)
     just_above, just_below = LAW.threshold(0.005) + 0.01, LAW.threshold(0.005) - 0.01
     above, below = (
-        decide([float(k) for k in range(43)], outliers, patches=[index, *[None] * 42])
+        decide_on([float(k) for k in range(43)], outliers, patch=[index, *[None] * 42])
         for index in (just_above, just_below)
     )
     assert wide.probability(just_above) < 0.3
@@ -314,7 +321,7 @@ def test_what_is_called_backdoored_is_not_called_more_likely_clean() -> None:
 
 
 def test_patches_count_for_nothing_without_a_law() -> None:
-    found = decide([float(k) for k in range(43)], OutlierSettings(spread_floor=10.0), patches=[99.0] * 43)
+    found = decide_on([float(k) for k in range(43)], OutlierSettings(spread_floor=10.0), patch=[99.0] * 43)
     assert (found.verdict, found.patch_threshold) == (Verdict.CLEAN, None)
 
 
@@ -326,28 +333,28 @@ def test_the_reason_says_which_of_the_two_kinds_of_evidence_flags_how_many() -> 
         "a trigger far smaller than the others need",
         "a patch that no other class answers to nearly as much",
     )
-    assert decide(small, law, patches=[None] * 43).reason == f"one class stands out among 43 by {by_mask}"
-    assert decide(small[1:], law, patches=patch[1:]).reason == f"one class stands out among 42 by {by_patch}"
-    both = decide(small, law, patches=patch)
+    assert decide_on(small, law, patch=[None] * 43).reason == f"one class stands out among 43 by {by_mask}"
+    assert decide_on(small[1:], law, patch=patch[1:]).reason == f"one class stands out among 42 by {by_patch}"
+    both = decide_on(small, law, patch=patch)
     assert set(both.targets) == {0, 1}
     assert both.reason == f"2 classes stand out among 43: 1 by {by_patch}, 1 by {by_mask}"
 
 
 def test_a_patch_convicts_though_no_mask_works() -> None:
-    found = decide([None] * 43, OutlierSettings(patches=LAW), patches=[99.0, *[None] * 42])
+    found = decide_on([None] * 43, OutlierSettings(patches=LAW), patch=[99.0, *[None] * 42])
     assert (found.verdict, found.targets) == (Verdict.BACKDOORED, (0,))
 
 
 def test_of_two_patches_the_stronger_one_counts_and_comes_first() -> None:
     scores = [float(k) for k in range(43)]
-    found = decide(scores, OutlierSettings(patches=LAW, spread_floor=10.0), patches=[7.0, 8.0, *[None] * 41])
+    found = decide_on(scores, OutlierSettings(patches=LAW, spread_floor=10.0), patch=[7.0, 8.0, *[None] * 41])
     assert found.targets == (1, 0)
     assert found.p_value == pytest.approx(2 * LAW.p_value(8.0))
 
 
 def test_a_class_that_stands_out_by_both_comes_before_one_by_a_stronger_patch_alone() -> None:
     outliers = OutlierSettings(patches=LAW, spread_floor=10.0)
-    found = decide([-100.0, *[0.0] * 42], outliers, patches=[8.0, 13.5, *[None] * 41])
+    found = decide_on([-100.0, *[0.0] * 42], outliers, patch=[8.0, 13.5, *[None] * 41])
     assert found.targets == (0, 1)
 
 
@@ -357,7 +364,7 @@ def test_the_stronger_evidence_makes_the_score() -> None:
 
 def test_classes_that_were_screened_out_count_for_the_p_value() -> None:
     settings = OutlierSettings(spread_floor=0.75)
-    found = decide([*EVEN, *[None] * 34], settings, screened=[False] * 9 + [True] * 34)
+    found = decide_on([*EVEN, *[None] * 34], settings, screened=[False] * 9 + [True] * 34)
     largest = max(index for index in found.anomaly_indices if index is not None)
     assert found.p_value == settings.p_value(largest, None, 43)
 

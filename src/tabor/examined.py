@@ -11,7 +11,7 @@ from tabor.result import ClassStatus
 from tabor.solver import Candidate
 from tabor.suspects import Suspect
 from tabor.trigger import Trigger
-from tabor.verdict import Decision, decide
+from tabor.verdict import ClassFacts, Decision, decide
 
 
 @dataclass(frozen=True)
@@ -53,17 +53,18 @@ class Examined:
         return self._decide(method, effects) if effects & set(self.flagged(decision)) else decision
 
     def _decide(self, method: Method, effects: Collection[int]) -> Decision:
-        return decide(
-            self.scores,
-            method.outliers,
-            finished=[c.status is ClassStatus.CONVERGED for c in self.candidates],
-            confirmed=[
-                e.works and c.target not in effects for c, e in zip(self.candidates, self.evidence, strict=True)
-            ],
-            screened=[c.status is ClassStatus.SCREENED for c in self.candidates],
-            peers=[c.target in self.peers for c in self.candidates],
-            patches=[s.anomaly_index if (s := self.suspects.get(c.target)) else None for c in self.candidates],
-        )
+        facts = [
+            ClassFacts(
+                score=score,
+                finished=candidate.status is ClassStatus.CONVERGED,
+                confirmed=evidence.works and candidate.target not in effects,
+                patch=s.anomaly_index if (s := self.suspects.get(candidate.target)) else None,
+                screened=candidate.status is ClassStatus.SCREENED,
+                peer=candidate.target in self.peers,
+            )
+            for candidate, evidence, score in zip(self.candidates, self.evidence, self.scores, strict=True)
+        ]
+        return decide(facts, method.outliers)
 
     def by_mask(self, decision: Decision) -> set[int]:
         """Returns the classes whose small mask stands out and works, whether or not they are flagged by it."""

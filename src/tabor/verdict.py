@@ -179,74 +179,68 @@ def _without(peer: NDArray[np.bool_], k: int) -> NDArray[np.bool_]:
     return others if others.any() else peer
 
 
-def decide(
-    scores: Sequence[float | None],
-    settings: OutlierSettings,
-    finished: Sequence[bool] | None = None,
-    confirmed: Sequence[bool] | None = None,
-    patches: Sequence[float | None] | None = None,
-    screened: Sequence[bool] | None = None,
-    peers: Sequence[bool] | None = None,
-) -> Decision:
+@dataclass(frozen=True, kw_only=True)
+class ClassFacts:
+    """What the tests are told of a class.
+
+    Attributes:
+        score: smaller is more suspicious; None where no working trigger was found.
+        finished: whether its search came to its end.
+        confirmed: whether its trigger works on images the search never saw, without which its score does not flag it.
+        patch: the anomaly index of its patch, larger is more suspicious; None where none was sought, or where it says
+            nothing.
+        screened: whether it was left out of the search after a glance, as others stood out more.
+        peer: whether it was searched to the end whatever its glance said, so that its score tells what is natural.
+    """
+
+    score: float | None
+    finished: bool = True
+    confirmed: bool = True
+    patch: float | None = None
+    screened: bool = False
+    peer: bool = True
+
+
+def decide(classes: Sequence[ClassFacts], settings: OutlierSettings) -> Decision:
     """Applies the test of the scores, and that of the patches.
 
-    Args:
-        scores: one for each class, smaller is more suspicious; None where no working trigger was found.
-        settings: the tests.
-        finished: whether each class's search came to its end; None: all with a score did.
-        confirmed: whether each class's trigger works on images the search never saw, without which its score does not
-            flag a class; None: all with a score do.
-        patches: the anomaly index of each class's patch, larger is more suspicious; None where none was sought, or
-            where it says nothing.
-        screened: whether each class was left out of the search after a glance, as others stood out more; None: none.
-        peers: whether each class was searched to the end whatever its glance said, so that its score tells what is
-            natural; None: all were.
-
-    Returns:
-        The decision.  Rules, in this order: any patch above its threshold: backdoored.  Fewer than two
-        scores, or fewer than half of the classes searched to the end scored: undecided (classes that stand out are
-        named all the same).  Any class flagged: backdoored.  Two classes scored, which tell nothing of each other,
-        fewer than half of the scored classes confirmed, or more than `undecided_share` of the classes without an end:
-        undecided.  Otherwise clean.
+    Rules, in this order: any patch above its threshold: backdoored.  Fewer than two scores, or fewer than half of the
+    classes searched to the end scored: undecided (classes that stand out are named all the same).  Any class flagged:
+    backdoored.  Two classes scored, which tell nothing of each other, fewer than half of the scored classes confirmed,
+    or more than `undecided_share` of the classes without an end: undecided.  Otherwise clean.
     """
-    count = len(scores)
-    scored = [k for k, score in enumerate(scores) if score is not None and math.isfinite(score)]
-    finished = finished if finished is not None else [k in scored for k in range(count)]
-    confirmed = confirmed if confirmed is not None else [True] * count
-    patches = patches if patches is not None else [None] * count
-    indices: list[float | None] = [None] * count
-    left_out = sum(screened or ())
-    natural = None if peers is None else [peers[k] for k in scored]
-    values = anomaly_indices([float(scores[k] or 0.0) for k in scored], settings.spread_floor, natural)
-    for k, value in zip(scored, values, strict=True):
-        indices[k] = value
+    count = len(classes)
+    scored = {k: c.score for k, c in enumerate(classes) if c.score is not None and math.isfinite(c.score)}
+    peers = [classes[k].peer for k in scored]
+    values = dict(zip(scored, anomaly_indices(list(scored.values()), settings.spread_floor, peers), strict=True))
     threshold = settings.threshold_for(count)  # a class that was left out, or has no trigger, was looked at as well
     patch_threshold = settings.patch_threshold
     alone = len(scored) <= PAIR  # which of two is the easier to reach tells nothing
-    small = {
-        k: value - threshold
-        for k, value in zip(scored, values, strict=True)
-        if value > threshold and confirmed[k] and not alone
-    }
+    tested = {} if alone else {k: value for k, value in values.items() if classes[k].confirmed}
+    patches = {k: c.patch for k, c in enumerate(classes) if c.patch is not None}
+    small = {k: value - threshold for k, value in tested.items() if value > threshold}
     strong = {
         k: patch - patch_threshold
-        for k, patch in enumerate(patches)
-        if patch is not None and patch_threshold is not None and patch > patch_threshold
+        for k, patch in patches.items()
+        if patch_threshold is not None and patch > patch_threshold
     }
     targets = tuple(sorted(small | strong, key=lambda k: (-small.get(k, 0.0) - strong.get(k, 0.0), k)))
-    unfinished = sum(not (done and k in scored) for k, done in enumerate(finished)) - left_out
-    searched = _Searched(count, count - left_out, len(scored), sum(confirmed[k] for k in scored), unfinished)
+    searched = _Searched(
+        classes=count,
+        to_the_end=sum(not c.screened for c in classes),
+        scored=len(scored),
+        confirmed=sum(classes[k].confirmed for k in scored),
+        unfinished=sum(not c.screened and not (c.finished and k in scored) for k, c in enumerate(classes)),
+    )
     verdict, reason = _conclude(searched, targets, strong, settings)
-    tested = [] if alone else [value for k, value in zip(scored, values, strict=True) if confirmed[k]]
-    index = max(tested, default=None)
-    strongest = max((patch for patch in patches if patch is not None), default=None)
+    index, strongest = max(tested.values(), default=None), max(patches.values(), default=None)
     # Just above a patch's threshold the densities speak against a backdoor; but few clean models come that far at all.
     # And where a scan comes to no verdict, what it did not see speaks neither for nor against one.
     least = 0.0 if verdict is Verdict.CLEAN else EVEN
     return Decision(
         verdict=verdict,
         targets=targets,
-        anomaly_indices=tuple(indices),
+        anomaly_indices=tuple(values.get(k) for k in range(count)),
         threshold=threshold,
         patch_threshold=patch_threshold,
         score=max(least, settings.probability(index, strongest, threshold)),
@@ -255,7 +249,7 @@ def decide(
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Searched:
     """How many classes there are, were searched to the end, have a score, and a trigger that works on unseen images,
     and were cut off while searched.
