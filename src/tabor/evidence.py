@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tabor.access import Classifier
 from tabor.data import ImageSet
-from tabor.trigger import Trigger, crop, isolate, stamp, whiten
+from tabor.trigger import Trigger, crop, isolate, whiten
 
 WORKS = 0.8
 """Attack success on unseen images without which a trigger flags no class, whatever its score."""
@@ -83,6 +83,22 @@ def smoothness(values: Tensor) -> Tensor:
 
 
 @torch.no_grad()
+def sent(classifier: Classifier, trigger: Trigger, target: int, images: ImageSet) -> Tensor:
+    """Returns which of the images of other classes a trigger sends to the target: bool, one for each of them.
+
+    Args:
+        classifier: the model.
+        trigger: on the classifier's device.
+        target: the class.
+        images: on the classifier's device.
+    """
+    others = images.images[images.labels != target]
+    if not len(others):
+        return torch.zeros(0, dtype=torch.bool, device=others.device)
+    return classifier.predict(trigger.stamp(others)).argmax(1) == target
+
+
+@torch.no_grad()
 def measure(classifier: Classifier, trigger: Trigger, target: int, images: ImageSet) -> Evidence:
     """Measures a trigger for a target class.
 
@@ -94,10 +110,7 @@ def measure(classifier: Classifier, trigger: Trigger, target: int, images: Image
     """
     mask, pattern = trigger.mask, trigger.pattern
     height, width = mask.shape[1:]
-    others = images.images[images.labels != target]
-    attacked = (
-        classifier.predict(stamp(others, mask, pattern)).argmax(1) == target if len(others) else mask.new_zeros(0)
-    )
+    attacked = sent(classifier, trigger, target, images)
     cropped = classifier.predict(crop(images.images, mask)).argmax(1) == images.labels
     explained = classifier.predict(isolate(mask, pattern)[None]).argmax(1) == target
     shape = (isolate(mask, pattern).amax(0, keepdim=True) > EIGHT_BIT_ZERO).float()
@@ -109,7 +122,7 @@ def measure(classifier: Classifier, trigger: Trigger, target: int, images: Image
         shape_pixels=int(shape.sum()),
         shape_smoothness=float(smoothness(shape[None])),
         attacked=int(attacked.sum()),
-        attacked_of=len(others),
+        attacked_of=len(attacked),
         cropped_right=int(cropped.sum()),
         cropped_of=len(images),
         explained=int(explained.sum()),

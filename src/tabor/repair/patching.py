@@ -18,7 +18,7 @@ from tabor.data import ImageSet, as_image_set
 from tabor.data.fitting import check_halves, check_labels
 from tabor.draws import checked_seed
 from tabor.errors import DataError, TaborError, dimensions, one_line
-from tabor.evidence import WORKS
+from tabor.evidence import WORKS, sent
 from tabor.models import LoadedModel
 from tabor.models.outputs import Logarithm, Output, told_by
 from tabor.repair.unlearning import UnlearningSettings, unlearn
@@ -238,15 +238,14 @@ def _check_answers(success: Sequence[float]) -> None:
 
 def _measured(classifier: Classifier, images: ImageSet, backdoors: Sequence[Backdoor]) -> tuple[float, list[float]]:
     """The clean accuracy, and each backdoor's attack success on images of other classes."""
-    pixels, labels = images.images.to(classifier.device), images.labels.to(classifier.device)
-    right = (classifier.predict(pixels).argmax(1) == labels).float().mean()
+    images = images.to(classifier.device)
+    right = (classifier.predict(images.images).argmax(1) == images.labels).float().mean()
     success = []
     for backdoor in backdoors:
-        others = pixels[labels != backdoor.target]
-        if len(others) == 0:
+        to_target = sent(classifier, backdoor.trigger.to(classifier.device), backdoor.target, images)
+        if len(to_target) == 0:
             raise DataError(f"no image held out is of another class than {backdoor.target}; give more images")
-        answers = classifier.predict(backdoor.trigger.to(classifier.device).stamp(others)).argmax(1)
-        success.append(float((answers == backdoor.target).float().mean()))
+        success.append(float(to_target.float().mean()))
     return float(right), success
 
 
