@@ -13,8 +13,8 @@ from hypothesis import settings
 from torch import Tensor, nn
 
 from tabor.data import ImageSet
-from tabor.schedule import StabilitySettings
 from tabor.solver import SolverSettings
+from tabor.stability import StabilitySettings
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Workers with as many threads each as there are cores wait for one another at every step.

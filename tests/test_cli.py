@@ -29,9 +29,9 @@ from tabor.models.build import build, initialise
 from tabor.models.safetensors_file import write_model
 from tabor.presets import METHODS, SOLVERS
 from tabor.result import ScanResult
-from tabor.schedule import StabilitySettings
 from tabor.schema import json_schema
 from tabor.solver import SolverSettings
+from tabor.stability import StabilitySettings
 
 CELLS = Architecture(name="tabor:digits4", num_classes=9, size=(20, 20))
 # For both presets, where the command line runs in a process of its own.
@@ -45,7 +45,7 @@ from functools import partial
 import tabor.presets
 from tabor.cli import run
 from tabor.methods.tabor import Tabor
-from tabor.schedule import StabilitySettings
+from tabor.stability import StabilitySettings
 from tabor.solver import SolverSettings
 tabor.presets.SOLVERS.update(fast={SHORT}, standard={SHORT})
 tabor.presets.METHODS.update(tabor=partial(Tabor, restoring=None))

@@ -26,9 +26,9 @@ from tabor.models.safetensors_file import write_model
 from tabor.patches import RestoreSettings
 from tabor.result import ClassStatus, ScanResult, Verdict
 from tabor.scanning import _reach
-from tabor.schedule import StabilitySettings
 from tabor.schema import json_schema
 from tabor.solver import SolverSettings
+from tabor.stability import StabilitySettings
 from tabor.trigger import Trigger
 
 from .scanned import comparable

@@ -16,8 +16,8 @@ from tabor.methods.neural_cleanse import CostSettings, NeuralCleanse
 from tabor.methods.tabor import Tabor
 from tabor.result import ClassStatus
 from tabor.rows import Adam, Best
-from tabor.schedule import StabilitySettings
 from tabor.solver import Candidate, Progress, SolverSettings, solve
+from tabor.stability import StabilitySettings
 
 from .closed_form import classifier, dark_images, doorway, patch, row_images, rows
 

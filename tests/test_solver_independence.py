@@ -13,8 +13,8 @@ from tabor.data.images import ImageSet
 from tabor.methods.base import Batch, Objective
 from tabor.methods.neural_cleanse import NeuralCleanse
 from tabor.methods.tabor import Tabor
-from tabor.schedule import StabilitySettings
 from tabor.solver import Candidate, SolverSettings, solve
+from tabor.stability import StabilitySettings
 
 from .closed_form import classifier, row_images, rows
 

@@ -21,8 +21,8 @@ from tabor.errors import DataError, SettingError
 from tabor.methods.base import Batch, Method, Objective
 from tabor.result import ClassStatus
 from tabor.rows import Adam, Best
-from tabor.schedule import Stability, StabilitySettings
 from tabor.screening import Screening
+from tabor.stability import Stability, StabilitySettings
 from tabor.trigger import Trigger
 
 
