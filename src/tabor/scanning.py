@@ -24,14 +24,11 @@ from tabor.findings import described, findings, identity, timing, warnings_about
 from tabor.journal import Journal, fingerprint
 from tabor.methods.base import Method
 from tabor.models import LoadedModel
-from tabor.models.outputs import Logarithm, Output, told_by
+from tabor.models.outputs import TELLING, as_logits, told_by
 from tabor.presets import choose
 from tabor.result import ScanResult
 from tabor.sanity import accuracy_warning
 from tabor.solver import Progress, SolverSettings
-
-TELLING = 16
-"""Images whose answers tell what a model's outputs are."""
 
 COMPARED = 256
 """Images that a faster copy of the model must answer like the model itself."""
@@ -181,8 +178,9 @@ def _reach(model: nn.Module, images: ImageSet, device: str, precision: str, limi
     classifier = Classifier(model, where, images.shape)
     check_labels(images, classifier.num_classes)
     few = images.images[:TELLING].to(where)
-    if not isinstance(model, LoadedModel) and told_by(classifier.predict(few)) is Output.PROBABILITIES:
-        classifier = Classifier(Logarithm(model), where, images.shape)
+    if not isinstance(model, LoadedModel):
+        network = as_logits(model, told_by(classifier.predict(few)))
+        classifier = classifier if network is model else Classifier(network, where, images.shape)
     _check_gradients(classifier, few)
     classifier.limit_memory(limit)
     if precision == "auto":

@@ -12,6 +12,9 @@ from tabor.errors import ModelError, dimensions, one_line
 PROBES = 2
 """Images; few, because a record may claim large ones, which fill the memory in a network's first layers."""
 
+TELLING = 16
+"""Real images whose answers tell what the outputs of a model are that was not loaded from a file."""
+
 CLOSE = 1e-3
 """How near to 1 the sums of probabilities must be: they may have been computed in half precision."""
 

@@ -20,11 +20,10 @@ from tabor.draws import checked_seed
 from tabor.errors import DataError, TaborError, dimensions, one_line
 from tabor.evidence import WORKS, sent
 from tabor.models import LoadedModel
-from tabor.models.outputs import Logarithm, Output, told_by
+from tabor.models.outputs import TELLING, as_logits, told_by
 from tabor.repair.unlearning import UnlearningSettings, unlearn
 from tabor.repair.variation import also_plain
 from tabor.result import ScanResult
-from tabor.scanning import TELLING
 
 ANSWERS = 0.5
 """Attack success before, which at least one restored trigger must have: else the run and the model do not fit."""
@@ -157,7 +156,7 @@ def patch(
     stamped, seen = [replace(b, trigger=b.trigger.to(where)) for b in restored], used.to(where)
     plain = also_plain(patched, stamped, seen)
     success += _measured(before, held_out, [*plain, *planted])[1]
-    learner = Logarithm(patched) if _answers_with_probabilities(before, seen) else patched
+    learner = as_logits(patched, told_by(before.predict(seen.images[:TELLING])))
     unlearn(learner, [*stamped, *plain], seen, settings, seed)
     watched = [*restored, *plain, *planted]
     accuracy_after, success_after = _measured(Classifier(patched, where, images.shape), held_out, watched)
@@ -174,10 +173,6 @@ def patch(
         seed=seed,
         seconds=time.monotonic() - began,
     )
-
-
-def _answers_with_probabilities(classifier: Classifier, images: ImageSet) -> bool:
-    return told_by(classifier.predict(images.images[:TELLING])) is Output.PROBABILITIES
 
 
 def restored_backdoors(result: ScanResult) -> list[Backdoor]:
