@@ -22,8 +22,8 @@ import torch
 from speed import loop
 
 from tabor import load_images, load_model, scan
+from tabor.anomaly import anomaly_indices
 from tabor.methods.tabor import Tabor
-from tabor.verdict import anomaly_indices
 
 REPORTED = 2.0
 """Anomaly index from which Neural Cleanse reports a class."""

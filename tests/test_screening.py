@@ -11,6 +11,7 @@ from torch import nn
 
 import tabor
 from tabor.access import Classifier
+from tabor.anomaly import anomaly_indices
 from tabor.data import ImageSet
 from tabor.errors import SettingError
 from tabor.evidence import Evidence, measure
@@ -19,7 +20,7 @@ from tabor.result import ClassStatus, Verdict
 from tabor.screening import Screening
 from tabor.solver import Candidate, Progress, SolverSettings, solve
 from tabor.trigger import Trigger
-from tabor.verdict import OutlierSettings, anomaly_indices
+from tabor.verdict import OutlierSettings
 
 from .class_facts import decide_on
 from .closed_form import classifier, row_images, rows

@@ -11,12 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tabor.anomaly import LARGEST_INDEX, anomaly_indices
 from tabor.calibration import Null
 from tabor.errors import SettingError
 from tabor.methods.neural_cleanse import NeuralCleanse
 from tabor.methods.tabor import Tabor
 from tabor.result import Verdict
-from tabor.verdict import LARGEST_INDEX, Decision, OutlierSettings, anomaly_indices
+from tabor.verdict import Decision, OutlierSettings
 
 from .class_facts import decide_on
 

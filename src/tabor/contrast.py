@@ -14,11 +14,11 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from tabor.anomaly import mad
 from tabor.colours import random_colours, seek
 from tabor.draws import key
 from tabor.ground import Ground
 from tabor.patches import REAL_IMAGE, Patch
-from tabor.verdict import MAD_TO_SIGMA
 
 LOTS = 2**33
 """The stream of draws that nothing else uses."""
@@ -62,6 +62,6 @@ def standing_out(lead: float, others: Sequence[float]) -> float:
     deviation is 1.4826·MAD, not less than `SPREAD`.
     """
     values = np.sort(np.asarray(others, dtype=np.float64))[::-1]
-    spread = max(MAD_TO_SIGMA * float(np.median(np.abs(values - np.median(values)))), SPREAD)
+    spread = max(mad(values), SPREAD)
     rival = values[1] if len(values) > 1 and values[0] > REAL_IMAGE else values[0]
     return (lead - float(rival)) / spread

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from tabor.access import Classifier
+from tabor.anomaly import FEW_CLASSES
 from tabor.data import ImageSet
 from tabor.evidence import Evidence
 from tabor.methods.base import Method
@@ -19,7 +20,7 @@ from tabor.models import LoadedModel
 from tabor.result import ClassFinding, PatchFinding
 from tabor.solver import Candidate
 from tabor.suspects import Suspect
-from tabor.verdict import FEW_CLASSES, Decision
+from tabor.verdict import Decision
 
 
 def findings(

@@ -11,22 +11,16 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import expit
 from scipy.stats import norm
 
+from tabor.anomaly import SPREADS, anomaly_indices
 from tabor.calibration import CERTAINTY, Null
-from tabor.errors import SettingError
+from tabor.errors import SettingError, one_line
 from tabor.result import Verdict
-
-MAD_TO_SIGMA = 1.4826
-"""Makes the median absolute deviation of normal data an estimate of their standard deviation (1/Φ⁻¹(3/4))."""
 
 PAIR = 2
 """So many classes are held against each other alone, and in a clean model of two one may be reached far more easily."""
-
-FEW_CLASSES = 8
-"""Below this, the classes' own spread says little: see `anomaly_indices`."""
 
 EVEN = 0.5
 """The least chance of a backdoor that a model is given that is not called clean."""
@@ -35,9 +29,6 @@ BY_MASK = "a trigger far smaller than the others need"
 BY_PATCH = "a patch that no other class answers to nearly as much"
 """What a class is flagged for, in words."""
 
-LARGEST_INDEX = 1e6
-"""Stands for infinity, which JSON cannot say."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class OutlierSettings:
@@ -45,13 +36,14 @@ class OutlierSettings:
 
     Attributes:
         false_alarm_rate: chance that a clean model has any class flagged: as if scores were normal and their spread
-            known, each of n classes is tested at rate/n.  Where the spread is the MAD's estimate the chance is higher:
-            of 43 classes about 5 times where all are compared, 15 times where 16 are, but for `spread_floor`.
+            known, each of n classes is tested at rate/n.  Where the spread is estimated the chance is higher, but for
+            `spread_floor`: of 10 classes about 11 times by the MAD and 4 times by Qn, of 43 classes 5 times and twice.
         patches: the law of the largest anomaly index of a clean model's patches.  With it a class is flagged for either
             reason, and each test has half of the rate.  None: patches count for nothing.
         threshold: a fixed anomaly index instead (the literature's 2).
+        spread: what estimates the scores' standard deviation: "mad", the paper's, or "qn", which is less noisy.
         spread_floor: smallest standard deviation that the scores are taken to have: the natural spread in clean
-            models.  It stands in for the MAD where few classes are scanned, and keeps a MAD of 0 harmless.
+            models.  It stands in for the estimate where few classes are scanned, and keeps one of 0 harmless.
         undecided_share: if for more than this share of the classes that were not screened out no search came to its
             end with a working trigger, and none is flagged, the verdict is undecided.
     """
@@ -59,6 +51,7 @@ class OutlierSettings:
     false_alarm_rate: float = 0.01
     patches: Null | None = None
     threshold: float | None = None
+    spread: str = "mad"
     spread_floor: float = 0.0
     undecided_share: float = 0.1
 
@@ -67,6 +60,8 @@ class OutlierSettings:
         finite = 0 <= floor < math.inf and (threshold is None or math.isfinite(threshold))
         if not finite or not 0 < self.false_alarm_rate < 1 or not 0 <= self.undecided_share <= 1:
             raise SettingError(f"the outlier test needs rates in (0, 1) and a floor that is not negative, got {self}")
+        if self.spread not in SPREADS:
+            raise SettingError(f"unknown estimate of the spread {one_line(self.spread)}; use {' or '.join(SPREADS)}")
 
     def threshold_for(self, classes: int) -> float:
         """Returns the anomaly index above which one of `classes` classes is flagged."""
@@ -142,43 +137,6 @@ class Decision:
     reason: str
 
 
-def anomaly_indices(scores: Sequence[float], spread_floor: float, peers: Sequence[bool] | None = None) -> list[float]:
-    """Returns how many robust standard deviations each score lies below the peers' median; negative above it.
-
-    Peers are those scores that are there whatever their values; None: all are.  With at least 8 of them the deviation
-    is 1.4826·MAD, not less than the floor.  With fewer, an infected class drags the median and the MAD with it, so each
-    score is held against the median and the MAD of the *others*, and as that median is noisy itself, the deviation is
-    that of the difference.  A deviation of 0 makes any smaller score as anomalous as can be; with fewer than 8 peers it
-    says nothing, and every index is 0.
-    """
-    values = np.asarray(scores, dtype=np.float64)
-    peer = np.ones(len(values), dtype=bool) if peers is None or not any(peers) else np.asarray(peers, dtype=bool)
-    few = int(peer.sum()) < FEW_CLASSES
-    against = [values[_without(peer, k) if few else peer] for k in range(len(values))]
-    centre = np.array([np.median(others) for others in against])
-    spread = np.array([MAD_TO_SIGMA * np.median(np.abs(o - c)) for o, c in zip(against, centre, strict=True)])
-    spread = np.maximum(spread, spread_floor)
-    if few:
-        spread = spread * [math.sqrt(1 + _median_variance(len(others))) for others in against]
-    below = centre - values
-    endless = 0.0 if few else LARGEST_INDEX
-    with np.errstate(divide="ignore", invalid="ignore"):
-        indices = np.where(spread > 0, below / spread, np.sign(below) * endless)
-    return [float(index) for index in np.clip(indices, -LARGEST_INDEX, LARGEST_INDEX)]
-
-
-def _median_variance(count: int) -> float:
-    """The variance of the median of so many normal values of variance 1; of more than two about π/2 by their number."""
-    return (1 if count <= 2 else math.pi / 2) / max(count, 1)
-
-
-def _without(peer: NDArray[np.bool_], k: int) -> NDArray[np.bool_]:
-    """The peers but one, unless it is the only one."""
-    others = peer.copy()
-    others[k] = False
-    return others if others.any() else peer
-
-
 @dataclass(frozen=True, kw_only=True)
 class ClassFacts:
     """What the tests are told of a class.
@@ -212,7 +170,9 @@ def decide(classes: Sequence[ClassFacts], settings: OutlierSettings) -> Decision
     count = len(classes)
     scored = {k: c.score for k, c in enumerate(classes) if c.score is not None and math.isfinite(c.score)}
     peers = [classes[k].peer for k in scored]
-    values = dict(zip(scored, anomaly_indices(list(scored.values()), settings.spread_floor, peers), strict=True))
+    estimate = SPREADS[settings.spread]
+    indices = anomaly_indices(list(scored.values()), settings.spread_floor, peers, estimate)
+    values = dict(zip(scored, indices, strict=True))
     threshold = settings.threshold_for(count)  # a class that was left out, or has no trigger, was looked at as well
     patch_threshold = settings.patch_threshold
     alone = len(scored) <= PAIR  # which of two is the easier to reach tells nothing
