@@ -37,7 +37,8 @@ class OutlierSettings:
     Attributes:
         false_alarm_rate: chance that a clean model has any class flagged: as if scores were normal and their spread
             known, each of n classes is tested at rate/n.  Where the spread is estimated the chance is higher, but for
-            `spread_floor`: of 10 classes about 11 times by the MAD and 4 times by Qn, of 43 classes 5 times and twice.
+            `spread_floor`: of 10 classes about 11 times by the MAD and 4 times by Qn, of 43 classes 5 times and twice,
+            and 14 and 7 times where 16 of them are what the others are held against.
         patches: the law of the largest anomaly index of a clean model's patches.  With it a class is flagged for either
             reason, and each test has half of the rate.  None: patches count for nothing.
         threshold: a fixed anomaly index instead (the literature's 2).
