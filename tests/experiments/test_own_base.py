@@ -70,6 +70,16 @@ def test_victims_are_made_of_it_and_those_of_another_are_not_taken_for_its_own(t
     assert [path.name.startswith("base-") for path in made] == [True, True]
 
 
+def test_a_base_of_other_classes_is_refused(tmp_path: Path) -> None:
+    architecture = Architecture(name="tabor:digits4", num_classes=11, channels=1, size=(12, 12))
+    base = tmp_path / "base.safetensors"
+    write_model(base, initialise(architecture, 0).state_dict(), architecture, {})
+    setting = dataclasses.replace(SCALES["ci"].gtsrb, base=base, edge=12)
+    shop = Workshop(scale=SCALES["ci"], setting=setting, work=tmp_path, device="cpu")
+    with pytest.raises(SettingError, match=r"base.safetensors tells 11 classes apart, digits has 10"):
+        shop.victim([Plant("square", 2, Position.TOP, 1)])
+
+
 def test_its_accuracy_is_measured_where_its_file_does_not_say_it(tmp_path: Path) -> None:
     shop = Workshop(scale=SCALES["ci"], setting=SCALES["ci"].gtsrb, work=tmp_path, device="cpu")
     shop = dataclasses.replace(shop, setting=dataclasses.replace(shop.setting, edge=12))

@@ -113,15 +113,25 @@ class Workshop:
         return load_images(self.source, split=self.setting.test, size=self.setting.edge)
 
     def base(self, arch: str) -> Path:
-        """Returns a clean model: the setting's own, where it has one, else one trained of that architecture."""
+        """Returns a clean model: the setting's own, where it has one, else one trained of that architecture.
+
+        Raises:
+            SettingError: the setting's own has other classes than the images.
+        """
         if self.setting.base is not None:
-            return self.setting.base
+            return self._fitting(self.setting.base)
         path = self._file(f"{arch.partition(':')[2]}-{self.seed}")
         if not path.exists():
             train, test = self.train, self.test  # which may be missing: first, as nothing is being trained then
             self.tell(f"training {path.stem}")
             train_classifier(arch, train, test, path, self.setting.training, self.seed, device=self.device)
         return path
+
+    def _fitting(self, base: Path) -> Path:
+        told, there = load_model(base).architecture.num_classes, len(self.test.class_names)
+        if told != there:
+            raise SettingError(f"{one_line(base)} tells {told} classes apart, {self.setting.data} has {there}")
+        return base
 
     def victim(self, plants: Sequence[Plant], arch: str | None = None) -> Path:
         """Returns a model infected by BadNet with all of these triggers.
