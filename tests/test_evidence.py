@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from tabor.access import Classifier
 from tabor.data.images import ImageSet
-from tabor.evidence import Evidence, measure, right_without
+from tabor.evidence import Evidence, measure, right_without, sent
 from tabor.methods.tabor import Tabor
 from tabor.trigger import Trigger
 
@@ -105,6 +105,18 @@ def test_no_image_of_another_class_leaves_nothing_to_attack() -> None:
     evidence = measured(Trigger(patch(SIDE), patch(SIDE)), labelled([2, 2]))
     assert (evidence.attacked, evidence.attacked_of, evidence.cropped_of) == (0, 0, 2)
     assert not evidence.works
+
+
+class Views(nn.Module):
+    """Flattens its images in a way that fails where there is none."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.view(len(images), -1)
+
+
+def test_a_model_is_not_asked_about_no_image() -> None:
+    model = Classifier(Views(), CPU, (1, SIDE, SIDE))
+    assert sent(model, Trigger(patch(SIDE), patch(SIDE)), 2, labelled([2, 2])).tolist() == []
 
 
 def test_images_and_trigger_come_back_unchanged_and_the_work_is_counted() -> None:

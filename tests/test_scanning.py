@@ -399,6 +399,22 @@ def test_an_exact_scan_runs_on_the_network_itself(
     assert _reach(model, cell_images(per_class=1), "cpu", precision, None).hastened is hastened
 
 
+def test_a_faster_copy_is_compared_on_many_images_of_all_classes(
+    cell_model: Callable[..., nn.Module], cell_images: Callable[..., ImageSet], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, compared = cell_images(per_class=40), list[Tensor]()
+    monkeypatch.setattr(Classifier, "hasten", lambda _, shown: compared.append(shown))
+    _reach(cell_model(), images, "cpu", "auto", None)
+    (shown,) = compared
+    counts = torch.bincount(cell_model()(shown).argmax(1), minlength=9)
+    assert (len(shown), int(counts.min()), int(counts.max())) == (256, 28, 29)
+
+
+def test_a_model_that_answers_all_images_alike_needs_no_gradients() -> None:
+    model = Returns(lambda images: torch.tensor([[1.0, 0.0, 0.0, 0.0]]).repeat(len(images), 1))
+    assert _reach(model, ImageSet(IMAGES, FOUR, ()), "cpu", "exact", None).num_classes == 4
+
+
 @pytest.mark.parametrize(
     "change",
     [Tensor.detach, lambda answers: nn.functional.one_hot(answers.argmax(1), 9).float()],

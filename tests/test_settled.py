@@ -22,7 +22,7 @@ from tabor.trigger import Trigger
 from .test_examined import EVIDENCE, examined, suspect
 
 Left = dict[int, Suspect] | None
-HALVES: Any = (SimpleNamespace(shape=(1, 8, 8)), SimpleNamespace(shape=(1, 8, 8)))
+HALVES: Any = tuple(SimpleNamespace(shape=(1, 8, 8), half=k) for k in range(2))
 
 
 class SecondLook:
@@ -71,7 +71,8 @@ class SecondLook:
         self.stamped.append(target)
         return replace(EVIDENCE, attacked=round(20 * self._success))
 
-    def rank_beside(self, _: Any, __: Trigger, other: int, ___: Any) -> float:
+    def rank_beside(self, _: Any, __: Trigger, other: int, images: Any) -> float:
+        assert images is HALVES[1]
         return self._ranks.get(other, 0.5)
 
     def settled(self, seen: Examined, method: Tabor | None = None) -> Examined:

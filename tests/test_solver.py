@@ -237,6 +237,17 @@ def test_images_of_the_target_are_never_drawn_and_the_others_all_are() -> None:
     assert all(batch.targets.tolist() == [0, 1, 4] for batch in batches)
 
 
+@pytest.mark.parametrize(("at_once", "together"), [(8, 1), (16, 2), (10**9, 4)])
+def test_so_many_classes_are_searched_together_that_twice_their_images_fit_the_memory(
+    at_once: int, together: int
+) -> None:
+    model, batches = classifier(rows()), list[Batch]()
+    model.images_at_once = at_once
+    settings = dataclasses.replace(SHORT, steps=1)
+    solve(model, row_images(), [0, 1, 3, 4], recording(batches), settings, seed=0)
+    assert [len(batch.targets) for batch in batches] == [together] * (4 // together)
+
+
 def test_mask_dropout_switches_off_the_share_asked_for_anew_each_step() -> None:
     batches: list[Batch] = []
     solve(classifier(rows()), row_images(), [0, 1], recording(batches, mask_dropout=0.3), SHORT, seed=0)

@@ -50,6 +50,17 @@ def test_one_moving_term_is_enough_to_be_unstable() -> None:
     assert stable_rounds(StabilitySettings(tolerance=0.1, memory=0.0, rounds=1), rounds)[-1] == [True, False]
 
 
+def test_the_term_that_changes_most_counts_and_not_all_of_them_together() -> None:
+    rounds = [[[10.0, 10.0]], [[11.0, 11.0]]]  # by 1 in 22 each
+    assert stable_rounds(StabilitySettings(tolerance=0.05, memory=0.0, rounds=1), rounds)[-1] == [True]
+
+
+def test_terms_below_0_are_as_stable_as_those_above() -> None:
+    assert stable_rounds(StabilitySettings(rounds=1), [[[-1.0, 1.0]], [[-1.0, 1.0]]])[-1] == [True]
+    moving = [[[-1.0, 1.0]], [[-1.01, 1.0]]]
+    assert stable_rounds(StabilitySettings(tolerance=0.01, memory=0.0, rounds=1), moving)[-1] == [True]
+
+
 def test_terms_of_0_are_stable() -> None:
     assert stable_rounds(StabilitySettings(rounds=1), [[[0.0]], [[0.0]]])[-1] == [True]
 
@@ -59,6 +70,13 @@ def test_the_terms_given_are_not_altered() -> None:
     watch.update(terms)
     watch.update(torch.tensor([[5.0]]))
     assert terms.tolist() == [[1.0]]
+
+
+def test_what_becomes_of_the_terms_later_does_not_matter() -> None:
+    watch, terms = Stability(StabilitySettings(rounds=1)), torch.tensor([[1.0]])
+    watch.update(terms)
+    terms.fill_(5.0)
+    assert watch.update(torch.tensor([[1.0]])).tolist() == [True]
 
 
 def test_classes_that_stay_go_on_as_before() -> None:

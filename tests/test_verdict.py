@@ -197,6 +197,12 @@ def test_no_model_is_called_clean_by_triggers_that_do_not_work(confirmed: int, v
     assert (decision.reason == told) == (verdict is Verdict.UNDECIDED)
 
 
+def test_a_trigger_without_a_score_does_not_stand_for_one_that_does_not_work() -> None:
+    scores = [*(0.1 * k for k in range(10)), None]
+    decision = decide_on(scores, OutlierSettings(spread_floor=0.75), confirmed=[k < 4 or k == 10 for k in range(11)])
+    assert decision.reason.startswith("only 4 of 10 triggers work")
+
+
 def test_a_class_that_is_not_confirmed_does_not_raise_the_score() -> None:
     without = decided(-100.0, confirmed=[False] + [True] * 8)
     assert without.anomaly_indices[0] == pytest.approx(114 / (2 * 1.4826))

@@ -11,7 +11,7 @@ from tabor.attacks.plant import Plant
 from tabor.cli import main
 from tabor.errors import SettingError
 from tabor.experiments import SCALES, Workshop
-from tabor.experiments.own_base import with_base
+from tabor.experiments.own_base import FINE_TUNING, with_base
 from tabor.models import Architecture, load_model
 from tabor.models.build import initialise
 from tabor.models.safetensors_file import write_model
@@ -34,6 +34,7 @@ def test_images_and_triggers_are_as_large_as_the_base_has_them(tmp_path: Path) -
     assert cpu.sizes == {20: 10, 60: 30, 100: 50}
     assert gpu.sizes == {20: 10, 40: 20, 60: 30, 80: 40, 100: 50}
     assert cpu.size == gpu.size == 20
+    assert cpu.infection == gpu.infection == FINE_TUNING
     assert "at 112×112 and timm:resnet10t" in cpu.stand_in
     assert cpu.stand_in.endswith("with triggers as much smaller as the images")
     others = [dataclasses.replace(with_base(SCALES["cpu"], base), imagenet=SCALES["cpu"].imagenet)]

@@ -50,11 +50,20 @@ def test_recognised_and_made_the_same(output: Output, gain: float) -> None:
         pytest.param(lambda x: -x.abs(), id="never positive"),
         pytest.param(lambda x: x.sigmoid(), id="one sigmoid a class"),
         pytest.param(lambda x: x.relu(), id="ReLU"),
-        pytest.param(lambda x: x - x.sum(1, keepdim=True) + 1, id="sum to something"),
+        pytest.param(lambda x: x - x.mean(1, keepdim=True) + 1 / 7, id="sum to 1"),
+        pytest.param(lambda x: x.softmax(1) / 2, id="sum to less than 1"),
+        pytest.param(lambda x: x.softmax(1) * torch.tensor([[1.0], [2.0]]), id="one image of two"),
     ],
 )
 def test_what_only_looks_like_probabilities(answer: Callable[[Tensor], Tensor]) -> None:
     assert recognise(_Answering(answer), SHAPE) is Output.LOGITS
+
+
+def test_probabilities_too_small_for_float32_have_finite_logarithms_and_no_others_are_cut_off() -> None:
+    logarithm = as_logits(nn.Identity(), Output.PROBABILITIES)
+    wanted = torch.tensor([[0.0, -46.0, -69.0]])
+    torch.testing.assert_close(logarithm(torch.tensor([[1.0, 1e-20, 0.0]])), wanted, rtol=0.01, atol=0)
+    assert bool(torch.isfinite(logarithm(torch.tensor([[1.0, 0.0]]).half())).all())
 
 
 def test_probabilities_of_half_precision() -> None:

@@ -71,13 +71,14 @@ def test_a_checkpoint_is_filled_in_as_well(tmp_path: Path) -> None:
     assert model.architecture.num_classes == 4
 
 
-def test_no_trace_is_left(tmp_path: Path) -> None:
+def test_no_trace_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)  # whatever PYTHONDONTWRITEBYTECODE says
     (tmp_path / "neighbour_of_net.py").write_text("import sys; sys.path.append('/nowhere'); CLASSES = 4")
     source = HEAD + "from neighbour_of_net import CLASSES\ndef build(): return Net(CLASSES)"
     weights, arch = written(tmp_path, source)
-    path, unwritten = list(sys.path), sys.dont_write_bytecode
+    path = list(sys.path)
     load_model(weights, arch=arch, size=(8, 8), trust_code=True)
-    assert (sys.path, sys.dont_write_bytecode) == (path, unwritten)
+    assert (sys.path, sys.dont_write_bytecode) == (path, False)
     assert {file.name for file in tmp_path.iterdir()} == {"weights.safetensors", "net.py", "neighbour_of_net.py"}
 
 

@@ -20,11 +20,16 @@ from torchvision import models
 
 from tabor.errors import ModelError
 from tabor.models import load_model, pickled
+from tabor.models.build import Architecture, initialise
+from tabor.models.content import Kind
+from tabor.models.parts import Given
 from tabor.models.pickled import Answer, Order
-from tabor.models.safetensors_file import read_record, read_weights
+from tabor.models.safetensors_file import read_record, read_weights, write_model
 from tabor.models.unpickle import convert
 
 from ..hostile.makers import Canary, Script
+
+TINY = Architecture(name="tabor:digits4", num_classes=3, channels=1, size=(12, 12))
 
 
 def retrained(network: nn.Module, layer: str) -> nn.Module:
@@ -218,6 +223,23 @@ def test_a_network_without_a_name_needs_arch(tmp_path: Path, monkeypatch: pytest
     assert model.architecture.num_classes == 5
 
 
+@pytest.mark.parametrize("arch", [None, TINY.name])
+def test_nothing_is_believed_of_what_the_pickle_may_have_written_but_its_architecture(
+    arch: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = initialise(TINY, 0).state_dict()
+    torch.save(weights | {"args": argparse.Namespace(lr=1)}, path := tmp_path / "model.pt")
+
+    def run(module: str, text: str, folder: Path) -> int:
+        write_model(folder / pickled.MODEL_FILE, weights, TINY, {"clean_accuracy": 1.0, "backdoors": []})
+        (folder / pickled.ANSWER_FILE).write_text(json.dumps(SAID))
+        return 0
+
+    monkeypatch.setattr(pickled, "_run", run)
+    _, record = pickled.read_pickled(path, Kind.CHECKPOINT, Given(arch=arch))
+    assert list(record) == (["architecture"] if arch is None else [])
+
+
 def test_it_is_refused_without_trust(tmp_path: Path) -> None:
     torch.save(Script(), tmp_path / "model.pt")
     for arch in (None, "torchvision:resnet18"):
@@ -243,6 +265,16 @@ def test_from_end_to_end(squeezenet: Path, tmp_path: Path) -> None:
     (line,) = told
     assert line.startswith(f"--trust-code: unpickling {squeezenet}, which calls torchvision.models.squeezenet.")
     assert list(scratch.iterdir()) == []
+
+
+def test_what_the_process_leaves_in_the_temporary_folder_goes_with_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "leaving.py").write_text("import tempfile\ntempfile.mkstemp(prefix='left')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    (folder := tmp_path / "folder").mkdir()
+    assert pickled._run("leaving", "", folder) == 0
+    assert [file.name.startswith("left") for file in folder.iterdir()] == [True]
 
 
 def test_a_folder_of_strangers_is_no_place_for_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from tabor.backdoor import Backdoor, attack_success
 from tabor.data import ImageSet
 from tabor.errors import DataError, ModelError, SettingError, TaborError
 from tabor.models import LoadedModel
-from tabor.repair.patching import Change, patch, restored_backdoors
+from tabor.repair.patching import Change, _check_answers, check_run, patch, restored_backdoors
 from tabor.repair.unlearning import UnlearningSettings
 from tabor.result import ScanResult
 from tabor.training import accuracy
@@ -56,9 +56,16 @@ def test_what_is_told_is_what_the_model_does_on_images_held_out(victim: Victim, 
 
 def test_what_is_held_out_is_not_unlearned_with(victim: Victim, found: Found, monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[Tensor] = []
-    monkeypatch.setattr("tabor.repair.patching.unlearn", lambda _, __, images, *___: shown.append(images.images))
+
+    def look(_: object, __: object, images: ImageSet, *___: object) -> list[Backdoor]:
+        shown.append(images.images)
+        return []
+
+    for name in ("unlearn", "also_plain"):
+        monkeypatch.setattr(f"tabor.repair.patching.{name}", look)
     patch(victim.load(), found(), victim.images, seed=3, device="cpu")
-    assert torch.equal(shown[0], victim.images.halves(3)[0].images)
+    assert len(shown) == 2
+    assert all(torch.equal(images, victim.images.halves(3)[0].images) for images in shown)
 
 
 def test_a_model_in_half_precision_is_patched_in_float32(victim: Victim, found: Found) -> None:
@@ -129,6 +136,7 @@ def test_masks_that_work_and_patches_are_both_unlearned(found: Found) -> None:
     assert described(found()) == [(2, mask)]
     assert described(found((2, 0))) == [(2, mask), (0, mask)]
     assert described(found(patch=square(0, 0, 4))) == [(2, mask), (2, whole)]
+    assert described(found(patch=square(0, 0, 4), success=0.8)) == [(2, mask), (2, whole)]
     assert described(found(patch=square(0, 0, 4), success=0.5)) == [(2, whole)]
     assert described(found(success=0.5)) == [(2, mask)]
 
@@ -258,6 +266,14 @@ def test_triggers_that_work_on_less_than_half_of_the_images_are_another_model_s(
         patch(victim.load(), found(), victim.images, settings=SHORT, device="cpu")
 
 
+def test_triggers_of_which_one_works_on_half_of_the_images_are_this_model_s() -> None:
+    _check_answers([0.1, 0.5])
+
+
+def test_a_run_of_a_file_may_be_of_a_model_whose_file_nobody_knows(found: Found) -> None:
+    check_run("the model", None, [found(sha256="ab" * 32)])
+
+
 def test_plain_colours_that_work_too_are_unlearned(
     victim: Victim, found: Found, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -273,6 +289,18 @@ def test_plain_colours_that_work_too_are_unlearned(
     told = outcome.to_dict()["plain"]
     assert [effect["description"] for effect in told] == [backdoor.description for backdoor in shown[1:]]
     assert all(effect["attack_success"]["before"] > 0.4 for effect in told), "at least half of the other images do"
+
+
+def test_each_trigger_has_its_own_success(victim: Victim, found: Found, monkeypatch: pytest.MonkeyPatch) -> None:
+    def success(backdoor: Backdoor) -> float:
+        return 0.5 + len(backdoor.description) / 100
+
+    monkeypatch.setattr("tabor.repair.patching.unlearn", lambda *_: None)
+    monkeypatch.setattr("tabor.repair.patching._measured", lambda _, __, of: (1.0, [success(b) for b in of]))
+    outcome = patch(victim.load(), found(), victim.images, device="cpu")
+    effects = (*outcome.restored, *outcome.plain, *outcome.planted)
+    assert len({effect.success.before for effect in effects}) >= 3
+    assert all(effect.success == Change(*2 * [success(effect.backdoor)]) for effect in effects)
 
 
 def test_a_plain_colour_that_still_works_is_not_unlearned(victim: Victim, found: Found) -> None:
