@@ -190,8 +190,7 @@ def _reach(model: nn.Module, images: ImageSet, device: str, precision: str, limi
 
 def _check_gradients(classifier: Classifier, images: Tensor) -> None:
     """Finds out whether the answers tell how they would change with the images, as far as they change with them."""
-    with torch.enable_grad():
-        answers = classifier.logits(images[:2].clone().requires_grad_())
+    answers = classifier.logits(images[:2].clone().requires_grad_())
     if not answers.requires_grad and not torch.equal(answers[:1], answers[-1:]):
         raise ModelError(
             "the model gives no gradients, by which triggers are sought: its forward must not run under "

@@ -56,19 +56,19 @@ def test_what_cannot_be_a_base_is_told(tmp_path: Path) -> None:
         with_base(SCALES["cpu"], wide)
 
 
-def test_victims_are_made_of_it_and_those_of_another_are_not_taken_for_its_own(tmp_path: Path) -> None:
+def test_victims_are_made_of_it_and_those_of_another_base_or_seed_are_not_taken_for_its_own(tmp_path: Path) -> None:
     ci, plant = SCALES["ci"], Plant("square", 2, Position.TOP, 1)
     made = []
-    for seed in (0, 1):
-        (folder := tmp_path / str(seed)).mkdir()
-        base = written(folder / "base.safetensors", (12, 12), name="tabor:digits4", channels=1, seed=seed)
+    for weights, seed in ((0, 0), (1, 0), (1, 1)):
+        (folder := tmp_path / str(weights)).mkdir(exist_ok=True)
+        base = written(folder / "base.safetensors", (12, 12), name="tabor:digits4", channels=1, seed=weights)
         setting = dataclasses.replace(ci.gtsrb, base=base, edge=12, infection=TrainSettings(epochs=1))
-        shop = Workshop(scale=ci, setting=setting, work=tmp_path / "work", device="cpu")
+        shop = Workshop(scale=ci, setting=setting, work=tmp_path / "work", device="cpu", seed=seed)
         assert shop.base("tabor:gtsrb6") == base
         made.append(shop.victim([plant]))
         assert shop.victim([plant]) == made[-1]
-    assert len(set(made)) == 2
-    assert [path.name.startswith("base-") for path in made] == [True, True]
+    assert len(set(made)) == 3
+    assert all(path.name.startswith("base-") for path in made)
 
 
 def test_a_base_of_other_classes_is_refused(tmp_path: Path) -> None:

@@ -140,7 +140,7 @@ class Workshop:
             SettingError: it is there already, infected with others: the caller's picture was another one then.
         """
         base = self.base(arch or self.setting.arch)
-        stem = base.stem if self.setting.base is None else f"{base.stem}-{sha256(base)[:8]}"
+        stem = base.stem if self.setting.base is None else f"{base.stem}-{sha256(base)[:8]}-{self.seed}"
         path = self._file("-".join([stem, *(plant.name for plant in plants)]))
         model = load_model(base)
         backdoors = [plant.backdoor(model.architecture, self.picture) for plant in plants]

@@ -63,7 +63,7 @@ def told_by(answers: Tensor) -> Output:
         raise ModelError("the model's outputs are not finite numbers (NaN or infinity), so nothing can be measured")
     if bool((answers >= 0).all()) and _sum_to_one(answers):
         return Output.PROBABILITIES
-    if bool((answers <= CLOSE).all()) and _sum_to_one(answers.exp()):
+    if _sum_to_one(answers.exp()):
         return Output.LOG_PROBABILITIES
     return Output.LOGITS
 
