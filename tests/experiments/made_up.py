@@ -65,7 +65,10 @@ class Shop:
 
     def record(self, model: Path) -> dict[str, Any]:
         planted = [] if "clean" in model.name else [{"attack_success": 0.9876}]
-        return {"clean_accuracy": 0.75, "backdoors": planted}
+        return {"backdoors": planted}
+
+    def clean_accuracy(self, _: Path) -> float:
+        return 0.75
 
     def planted(self, model: Path) -> list[Backdoor]:
         return [] if "clean" in model.name else [Backdoor(trigger(2), 2, model.name)]
