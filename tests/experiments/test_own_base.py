@@ -37,8 +37,7 @@ def test_images_and_triggers_are_as_large_as_the_base_has_them(tmp_path: Path) -
     assert cpu.infection == gpu.infection == FINE_TUNING
     assert "at 112×112 and timm:resnet10t" in cpu.stand_in
     assert cpu.stand_in.endswith("with triggers as much smaller as the images")
-    others = [dataclasses.replace(with_base(SCALES["cpu"], base), imagenet=SCALES["cpu"].imagenet)]
-    assert others == [SCALES["cpu"]]
+    assert dataclasses.replace(with_base(SCALES["cpu"], base), imagenet=SCALES["cpu"].imagenet) == SCALES["cpu"]
 
 
 def test_at_the_size_of_the_paper_its_triggers_are_its_own(tmp_path: Path) -> None:
