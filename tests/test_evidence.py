@@ -130,11 +130,12 @@ def test_images_and_trigger_come_back_unchanged_and_the_work_is_counted() -> Non
 
 
 class AfraidOfTheDark(nn.Module):
-    """Class 0, but class 1 where the upper left corner is black, and class 2 where the lower right one is white."""
+    """Class 0, but class 1 where the upper corners are black, and class 2 where the right ones are white."""
 
     def forward(self, images: Tensor) -> Tensor:
-        black = (images[:, 0, :2, :2].amax((1, 2)) == 0).float()
-        white = (images[:, 0, 2:, 2:].amin((1, 2)) == 1).float()
+        corners = images[:, 0].unfold(1, 2, 2).unfold(2, 2, 2)  # (N, rows, columns, 2, 2)
+        black = (corners[:, 0].amax((2, 3)) == 0).any(1).float()
+        white = (corners[:, :, 1].amin((2, 3)) == 1).any(1).float()
         return torch.stack([torch.full_like(black, 0.5), black, 2 * white], 1)
 
 
@@ -144,10 +145,11 @@ class AfraidOfTheDark(nn.Module):
         pytest.param(0, 0, 3, 6, id="where black is the trigger, white does not hide"),
         pytest.param(0, 0, 0, 0, id="black will do where so few are enough"),
         pytest.param(2, 2, 3, 6, id="where white is the trigger, black does not hide"),
-        pytest.param(0, 2, 3, 6, id="nothing there"),
+        pytest.param(0, 2, 3, 6, id="where black and white are triggers, grey does not hide"),
+        pytest.param(2, 0, 3, 6, id="nothing there"),
     ],
 )
-def test_a_place_is_hidden_in_black_and_then_in_white(top: int, left: int, enough: int, right: int) -> None:
+def test_a_place_is_hidden_in_black_and_then_in_grey_and_white(top: int, left: int, enough: int, right: int) -> None:
     mask = torch.zeros(1, SIDE, SIDE)
     mask[:, top : top + 2, left : left + 2] = 1
     images = ImageSet(torch.full((6, 1, SIDE, SIDE), 0.5), torch.zeros(6).long(), ())

@@ -268,6 +268,22 @@ def test_of_windows_that_are_as_good_the_one_nearest_to_a_corner_is_taken(
     assert search.placed().window == placed
 
 
+@pytest.mark.parametrize(
+    ("best", "placed"),
+    [
+        pytest.param(Window(7, 7, 12, 12), Window(7, 7, 12, 12), id="its own corner before another"),
+        pytest.param(Window(6, 6, 11, 11), Window(0, 0, 4, 4), id="another corner before no corner"),
+    ],
+)
+def test_another_corner_is_taken_only_where_it_is_nearer(best: Window, placed: Window) -> None:
+    search = PatchSearch(ground(replace(SETTINGS, least_kept=0.5)), 2, SETTINGS.grid, 0)
+    corner = Window(0, 0, 4, 4)
+    inner = [*best.inner(), *corner.inner()]
+    worths = {best: 2.0, corner: 1.9} | dict.fromkeys(inner, 1.0)
+    search._known = {w: Patch(w, torch.ones(1, 3, 3), worth) for w, worth in worths.items()}
+    assert search.placed().window == placed
+
+
 def test_what_is_placed_is_made_smaller_for_as_long_as_it_is_as_good(monkeypatch: pytest.MonkeyPatch) -> None:
     search = PatchSearch(ground(), 2, SETTINGS.grid, 0)
     good = WINDOW

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tabor.errors import TaborError
 from tabor.fidelity import fidelity
-from tabor.trigger import Trigger
+from tabor.trigger import Trigger, cover
 
 from .closed_form import patch
 
@@ -49,11 +49,12 @@ def test_stamped_images_stay_in_range_and_the_originals_stay_as_they_were(seed: 
     assert float(stamped.max()) <= 1 + 1e-6
 
 
-def test_stamp_crop_and_isolate_by_hand() -> None:
+def test_stamp_crop_cover_and_isolate_by_hand() -> None:
     trigger = Trigger(torch.tensor([[[0.25, 1.0]]]), torch.tensor([[[1.0, 0.5]], [[0.0, 0.5]]]))
     images = torch.tensor([[[[0.5, 0.5]], [[0.5, 0.5]]]])
     assert trigger.stamp(images).tolist() == [[[[0.625, 0.5]], [[0.375, 0.5]]]]
     assert trigger.crop(images).tolist() == [[[[0.375, 0.0]], [[0.375, 0.0]]]]
+    assert cover(images, trigger.mask, 0.75).tolist() == [[[[0.5625, 0.75]], [[0.5625, 0.75]]]]
     assert trigger.isolate().tolist() == [[[0.25, 0.5]], [[0.0, 0.5]]]
 
 

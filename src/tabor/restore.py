@@ -125,23 +125,25 @@ class PatchSearch:
     def placed(self) -> Patch:
         """Returns that patch, of those about as good as the best one found by now, which is nearest to a corner.
 
-        A trigger is put where it hides little, and the network tells no better where it was.  Of several the smallest,
+        A trigger is put where it hides little, and the network tells no better where it was.  Of several in corners one
+        that the best overlaps, as a network that convolves knows a trigger in other corners too; of these the smallest,
         and from there on windows are tried that are smaller by an edge's pixel, for as long as one is about as good.
         """
-        best = max(patch.worth for patch in self._known.values())
-        least = min(best, EQUAL * best, ENOUGH)
-        placed = min((patch for patch in self._known.values() if patch.worth >= least), key=self._place)
+        strongest = max(self._known.values(), key=lambda patch: patch.worth)
+        best, least = strongest.worth, min(strongest.worth, EQUAL * strongest.worth, ENOUGH)
+
+        def place(patch: Patch) -> tuple[int, bool, int]:
+            window = patch.window
+            return window.inset(*self.ground.size), window.overlap(strongest.window) == 0, window.area
+
+        placed = min((patch for patch in self._known.values() if patch.worth >= least), key=place)
         while best > 0:
             inner = [window for window in placed.window.inner() if not self.ground.hides(window)]
-            nearer = min([placed, *(p for p in self.judge(inner) if p.worth >= least)], key=self._place)
+            nearer = min([placed, *(p for p in self.judge(inner) if p.worth >= least)], key=place)
             if nearer is placed:
                 break
             placed = nearer
         return self._measured(placed)
-
-    def _place(self, patch: Patch) -> tuple[int, int]:
-        """What the place of a trigger is chosen by, the smallest first."""
-        return patch.window.inset(*self.ground.size), patch.window.area
 
     def near(self, patches: Sequence[Patch], spread: float) -> list[Window]:
         """Returns windows near these patches', moved and stretched by about that share of their edges.

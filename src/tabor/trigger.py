@@ -31,9 +31,9 @@ def crop(images: Tensor, mask: Tensor) -> Tensor:
     return images * (1 - mask)
 
 
-def whiten(images: Tensor, mask: Tensor) -> Tensor:
-    """x⊙(1−M) + M: the images with the trigger's place in white."""
-    return images * (1 - mask) + mask
+def cover(images: Tensor, mask: Tensor, grey: float) -> Tensor:
+    """x⊙(1−M) + g·M: the images with the trigger's place in a grey; 0 is Eq. 4's black, 1 is white."""
+    return images * (1 - mask) + grey * mask
 
 
 def isolate(mask: Tensor, pattern: Tensor) -> Tensor:
