@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tabor.access import Classifier
@@ -212,13 +213,13 @@ def test_no_target_is_no_work() -> None:
     assert model.image_passes == 0
 
 
-def recording(batches: list[Batch], mask_dropout: float = 0.3) -> Tabor:
+def recording(batches: list[Batch], mask_dropout: float = 0.3, image_shift: float = 0.0) -> Tabor:
     class Recording(Tabor):
         def objective(self, model: Classifier, batch: Batch, *rest: Tensor) -> Objective:
             batches.append(batch)
             return super().objective(model, batch, *rest)
 
-    return Recording(mask_dropout=mask_dropout)
+    return Recording(mask_dropout=mask_dropout, image_shift=image_shift)
 
 
 def test_images_of_the_target_are_never_drawn_and_the_others_all_are() -> None:
@@ -262,6 +263,32 @@ def test_without_mask_dropout_every_pixel_counts() -> None:
     batches: list[Batch] = []
     solve(classifier(rows()), row_images(), [0], recording(batches, mask_dropout=0.0), SHORT, seed=0)
     assert all(batch.kept is None for batch in batches)
+
+
+def moves(seen: Tensor, images: ImageSet) -> list[set[tuple[int, int]]]:
+    """By which moves of at most two pixels each of the (B, C, H, W) is one of the images."""
+    windows = F.pad(images.images, (2,) * 4, mode="replicate").unfold(2, 8, 1).unfold(3, 8, 1)  # (N, C, 5, 5, 8, 8)
+    equal = (windows == seen[:, None, :, None, None]).flatten(-2).all(-1).all(2)  # (B, N, 5, 5)
+    return [{(down - 2, right - 2) for _, down, right in torch.nonzero(each).tolist()} for each in equal]
+
+
+def test_images_are_moved_under_the_trigger_anew_each_step_and_alike_for_every_class() -> None:
+    images, batches = row_images(), list[Batch]()
+    solve(classifier(rows()), images, [0, 1], recording(batches, image_shift=0.2), SHORT, seed=0)
+    found = [[moves(batch.images[k], images) for k in (0, 1)] for batch in batches]
+    drawn = [[first & second for first, second in zip(of_one, of_other, strict=True)] for of_one, of_other in found]
+    assert all(len(move) == 1 for step in drawn for move in step)
+    assert drawn[0] != drawn[1]
+    for edge in (0, 1):
+        assert {move[edge] for step in drawn for image in step for move in image} == set(range(-2, 3))
+
+
+def test_a_class_is_searched_the_same_whichever_are_beside_it() -> None:
+    method, alone = Tabor(image_shift=0.2), [0]
+    among = solve(classifier(rows()), row_images(), [2, 0, 3], method, SHORT, seed=0)[1]
+    [found] = solve(classifier(rows()), row_images(), alone, method, SHORT, seed=0)
+    assert torch.allclose(among.trigger.mask, found.trigger.mask, atol=1e-4)
+    assert torch.allclose(among.trigger.pattern, found.trigger.pattern, atol=1e-4)
 
 
 @pytest.mark.parametrize("targets", [[0], [1, 0]], ids=str)

@@ -22,6 +22,7 @@ from tabor.methods.base import Batch, Method, Objective
 from tabor.result import ClassStatus
 from tabor.rows import Adam, Best
 from tabor.screening import Screening
+from tabor.shifts import shifted
 from tabor.stability import Stability, StabilitySettings
 from tabor.trigger import Trigger
 
@@ -179,13 +180,19 @@ class Group:
         return seen[0]
 
     def _draw(self) -> Batch:
-        index = self.order[:, self.steps]
+        index, size = self.order[:, self.steps], self.images.images.shape[2:]
+        generator = torch.Generator().manual_seed(key(self.seed, 0, self.steps))
         kept = None
         if self.method.mask_dropout:
-            generator = torch.Generator().manual_seed(key(self.seed, 0, self.steps))
-            shape = (self.settings.batch_size, 1, *self.images.images.shape[2:])
+            shape = (self.settings.batch_size, 1, *size)
             kept = (torch.rand(shape, generator=generator) >= self.method.mask_dropout).to(index.device)
-        return Batch(self.images.images[index], self.images.labels[index], self.targets, kept)
+        images = self.images.images[index]
+        if furthest := round(self.method.image_shift * min(size)):
+            # The classes' images of one place in the batch move alike, so that a class moves the same whichever are by.
+            alike = images.transpose(0, 1).flatten(1, 2)
+            moved = shifted(alike, furthest, generator, "replicate")
+            images = moved.unflatten(1, (len(images), -1)).transpose(0, 1)
+        return Batch(images, self.images.labels[index], self.targets, kept)
 
     def _trigger(self) -> tuple[Tensor, Tensor]:
         return self._shown(*self.adam.parameters)

@@ -81,6 +81,7 @@ def _paper(images: int) -> tuple[Method, SolverSettings]:
         augmentation=AugmentationSettings(initial=1.0, step=1.5, smallest=1e-3, largest=1e6),
         crop_share=1.0,
         mask_dropout=0.0,
+        image_shift=0.0,
         quality="paper",
         restoring=None,
         outliers=NeuralCleanse().outliers,

@@ -190,6 +190,8 @@ def test_refuses_a_lambda_that_is_no_weight(name: str, value: float) -> None:
         pytest.param(lambda: Tabor(crop_share=1.1), "crop_share", id="more crops than images"),
         pytest.param(lambda: Tabor(mask_dropout=-0.1), "mask_dropout", id="negative dropout"),
         pytest.param(lambda: Tabor(mask_dropout=1.0), "mask_dropout", id="all dropped"),
+        pytest.param(lambda: Tabor(image_shift=-0.1), "image_shift", id="negative shift"),
+        pytest.param(lambda: Tabor(image_shift=1.0), "image_shift", id="moved out of sight"),
         pytest.param(lambda: Tabor(quality=cast(Any, "best")), "'robust' or 'paper', got 'best'", id="quality"),
     ],
 )

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from tabor.backdoor import Backdoor
 from tabor.data import ImageSet
 from tabor.errors import SettingError
-from tabor.repair.variation import VariationSettings, also_plain, grown, hardened, shifted, stamp_varied
+from tabor.repair.variation import VariationSettings, also_plain, grown, hardened, stamp_varied
 from tabor.trigger import Trigger
 
 EXACT = VariationSettings(shift=0, growth=0, colour_step=0)
@@ -47,14 +47,6 @@ def test_without_variation_every_image_has_a_trigger_as_it_is() -> None:
     assert torch.equal(images, torch.full((40, 1, 8, 8), 0.1))
 
 
-def test_shifts_reach_as_far_as_asked_and_no_farther() -> None:
-    mask = dot(4, 3).mask.expand(400, 1, 8, 8)
-    moved = shifted(mask, 2, generator())
-    assert torch.equal(moved.sum((1, 2, 3)), torch.ones(400))
-    places = {(int(row), int(column)) for _, _, row, column in torch.nonzero(moved)}
-    assert places == {(row, column) for row in range(2, 7) for column in range(1, 6)}
-
-
 def test_shifts_are_a_share_of_the_shorter_edge() -> None:
     mask = torch.zeros(1, 8, 32)
     mask[:, 4, 16] = 1
@@ -62,11 +54,6 @@ def test_shifts_are_a_share_of_the_shorter_edge() -> None:
     stamped = stamp_varied(Sum(), torch.zeros(200, 1, 8, 32), [Backdoor(Trigger(mask, mask), 1)], settings, generator())
     places = {(int(row), int(column)) for _, _, row, column in torch.nonzero(stamped)}
     assert places == {(row, column) for row in (3, 4, 5) for column in (15, 16, 17)}
-
-
-def test_what_is_shifted_out_is_lost() -> None:
-    moved = shifted(dot(0, 0).mask.expand(200, 1, 8, 8), 1, generator())
-    assert {int(count) for count in moved.sum((1, 2, 3))} == {0, 1}
 
 
 def test_growing_keeps_the_colours_and_continues_them() -> None:

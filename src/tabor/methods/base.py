@@ -79,6 +79,10 @@ class Method(Protocol):
         """Chance that a mask pixel is switched off for one image of one step."""
 
     @property
+    def image_shift(self) -> float:
+        """How far images are moved under the trigger at most, anew in each step, as a share of their shorter edge."""
+
+    @property
     def restoring(self) -> RestoreSettings | None:
         """How whole triggers are restored as patches; None: they are not."""
 

@@ -85,6 +85,7 @@ class NeuralCleanse:
 
     name = "neural-cleanse"
     mask_dropout = 0.0
+    image_shift = 0.0
     restoring = None
 
     def objective(

@@ -195,6 +195,9 @@ class Tabor:
         augmentation: how they grow and shrink.
         crop_share: share of each batch that R3 is evaluated on, in (0, 1]; it costs as many passes.
         mask_dropout: chance that a mask pixel is switched off for one image of one step.  Not in the paper.
+        image_shift: how far each image of a step is moved under the trigger at most, up, down, left and right, as a
+            share of its shorter edge, so that what is found works on images that the search never saw.  Not in the
+            paper.
         quality: "robust", or "paper" for Eq. 8 at its word.
         restoring: how whole triggers are restored as patches, which is evidence too; None: not at all.  Not in the
             paper.
@@ -205,6 +208,7 @@ class Tabor:
     augmentation: AugmentationSettings = field(default_factory=AugmentationSettings)
     crop_share: float = 0.25
     mask_dropout: float = 0.1
+    image_shift: float = 1 / 16
     quality: Literal["robust", "paper"] = "robust"
     restoring: RestoreSettings | None = field(default_factory=RestoreSettings)
     outliers: OutlierSettings = field(
@@ -214,8 +218,8 @@ class Tabor:
     name = "tabor"
 
     def __post_init__(self) -> None:
-        if not 0 < self.crop_share <= 1 or not 0 <= self.mask_dropout < 1:
-            raise SettingError(f"crop_share lies in (0, 1] and mask_dropout in [0, 1), got {self}")
+        if not 0 < self.crop_share <= 1 or not 0 <= self.mask_dropout < 1 or not 0 <= self.image_shift < 1:
+            raise SettingError(f"crop_share lies in (0, 1], mask_dropout and image_shift in [0, 1), got {self}")
         if self.quality not in ("robust", "paper"):
             raise SettingError(f"quality is 'robust' or 'paper', got {self.quality!r}")
         if self.restoring is None:

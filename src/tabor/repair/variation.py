@@ -19,6 +19,7 @@ from tabor.backdoor import Backdoor, attack_success
 from tabor.data import ImageSet
 from tabor.errors import SettingError
 from tabor.patches import plain_colours
+from tabor.shifts import shifted
 from tabor.trigger import Trigger, stamp
 
 VISIBLE = 0.05
@@ -70,7 +71,7 @@ def stamp_varied(
     edge = min(images.shape[2:])
     drawn = [backdoors[k] for k in torch.randint(len(backdoors), (len(images),), generator=generator).tolist()]
     both = torch.stack([torch.cat([b.trigger.mask, b.trigger.pattern]) for b in drawn])
-    moved = shifted(both, round(settings.shift * edge), generator)
+    moved = shifted(both, round(settings.shift * edge), generator, "constant")
     larger = grown(moved[:, :1], moved[:, 1:], round(settings.growth * edge))
     chosen = (torch.rand(len(images), 1, 1, 1, generator=generator) < 0.5).to(images.device)
     masks, patterns = torch.where(chosen, larger, moved).split([1, images.shape[1]], dim=1)
@@ -110,16 +111,6 @@ def _colour_name(colour: Tensor) -> str:
     values = colour.tolist()
     grey = GREYS.get(values[0]) if len(set(values)) == 1 else None
     return grey or f"({', '.join(f'{value:g}' for value in values)})"
-
-
-def shifted(values: Tensor, furthest: int, generator: torch.Generator) -> Tensor:
-    """Returns each of the (N, C, H, W) moved by up to so many pixels along both edges; what comes in is 0."""
-    height, width = values.shape[2:]
-    padded = F.pad(values, (furthest,) * 4)
-    top, left = torch.randint(2 * furthest + 1, (2, len(values), 1), generator=generator)
-    rows, columns = top + torch.arange(height), left + torch.arange(width)
-    each = torch.arange(len(values))[:, None, None]
-    return padded[each, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
 def grown(masks: Tensor, patterns: Tensor, by: int) -> Tensor:
