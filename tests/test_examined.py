@@ -45,7 +45,8 @@ def examined(suspects: dict[int, Suspect]) -> Examined:
     trigger = Trigger(torch.ones(1, 8, 8), torch.ones(1, 8, 8))
     candidates = [Candidate(target=k, trigger=trigger, status=ClassStatus.CONVERGED, steps=5) for k in range(CLASSES)]
     scores: list[float | None] = [-20.0 if k == 3 else 0.1 * k for k in range(CLASSES)]
-    return Examined(candidates, [EVIDENCE] * CLASSES, scores, suspects, peers=range(CLASSES))
+    evidence = [replace(EVIDENCE, mask_l1=1.0) if k == 3 else EVIDENCE for k in range(CLASSES)]
+    return Examined(candidates, evidence, scores, suspects, peers=range(CLASSES))
 
 
 def test_a_trigger_works_from_four_images_of_five_on() -> None:
@@ -70,6 +71,12 @@ def test_a_small_mask_flags_its_class() -> None:
     assert examined({}).decide(Tabor()).targets == (3,)
     assert set(examined({0: suspect(30.0)}).decide(Tabor()).targets) == {0, 3}
     assert set(examined({0: suspect(30.0), 3: suspect(9.0)}).decide(Tabor()).targets) == {0, 3}
+
+
+def test_a_score_does_not_flag_a_class_whose_mask_is_as_large_as_any() -> None:
+    seen = replace(examined({}), evidence=[EVIDENCE] * CLASSES)
+    decision = seen.decide(Tabor())
+    assert (decision.targets, seen.by_mask(decision)) == ((), set())
 
 
 def test_a_small_mask_does_not_flag_a_class_whose_patch_is_an_effect_of_a_flagged_one() -> None:

@@ -72,6 +72,36 @@ def test_two_classes_are_undecided_whatever_their_masks_say_but_not_what_a_patch
     assert decide_on([-9.0, 9.0, 9.5], outliers).targets == (0,)
 
 
+@pytest.mark.parametrize(
+    ("first", "share", "flagged"),
+    [
+        pytest.param(4.0, None, True, id="whatever its size"),
+        pytest.param(2.0, 0.5, True, id="half of the median"),
+        pytest.param(2.1, 0.5, False, id="more than half of it"),
+        pytest.param(2.1, 0.6, True, id="another share"),
+    ],
+)
+def test_a_score_flags_a_class_only_where_its_mask_is_far_smaller_than_the_others(
+    first: float, share: float | None, flagged: bool
+) -> None:
+    scores, sizes = [-20.0, *(0.1 * k for k in range(11))], [first, *[1.0] * 3, *[4.0] * 3, *[9.0] * 5]
+    outliers = OutlierSettings(spread_floor=0.75, mask_share=share)
+    decision = decide_on(scores, outliers, mask_l1=sizes)
+    assert decision.targets == ((0,) if flagged else ())
+    assert (0 in decision.far_smaller) is flagged
+    assert (decision.score > 0.5) is flagged
+
+
+def test_masks_are_held_against_those_that_are_there_whatever_their_size() -> None:
+    """Those that went on for their small masks would pull the median down."""
+    scores, sizes = [-20.0, *(0.1 * k for k in range(11))], [2.0, *[1.0] * 6, *[4.0] * 5]
+    outliers = OutlierSettings(spread_floor=0.75, mask_share=0.5)
+    peer = [*[False] * 7, *[True] * 5]
+    assert decide_on(scores, outliers, mask_l1=sizes).targets == ()
+    assert decide_on(scores, outliers, mask_l1=sizes, peer=peer).targets == (0,)
+    assert decide_on(scores, outliers, mask_l1=sizes, peer=[False] * 12).targets == ()
+
+
 def test_an_index_is_never_infinite() -> None:
     assert anomaly_indices([-1e9, *[0.0] * 8], 1e-9)[0] == LARGEST_INDEX
 
@@ -265,6 +295,7 @@ def test_false_alarms_follow_the_rate_asked_for() -> None:
         pytest.param(lambda: OutlierSettings(false_alarm_rate=1.0), id="always an alarm"),
         pytest.param(lambda: OutlierSettings(undecided_share=-0.1), id="negative share"),
         pytest.param(lambda: OutlierSettings(undecided_share=1.1), id="share above 1"),
+        pytest.param(lambda: OutlierSettings(mask_share=0.0), id="no mask is small"),
         pytest.param(lambda: OutlierSettings(spread_floor=-1.0), id="negative floor"),
         pytest.param(lambda: OutlierSettings(spread_floor=math.nan), id="floor nan"),
         pytest.param(lambda: OutlierSettings(threshold=math.nan), id="threshold nan"),

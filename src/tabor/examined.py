@@ -56,6 +56,7 @@ class Examined:
         facts = [
             ClassFacts(
                 score=score,
+                mask_l1=evidence.mask_l1,
                 finished=candidate.status is ClassStatus.CONVERGED,
                 confirmed=evidence.works and candidate.target not in effects,
                 patch=s.anomaly_index if (s := self.suspects.get(candidate.target)) else None,
@@ -68,8 +69,9 @@ class Examined:
 
     def by_mask(self, decision: Decision) -> set[int]:
         """Returns the classes whose small mask stands out and works, whether or not they are flagged by it."""
-        each = zip(self.candidates, self.evidence, decision.anomaly_indices, strict=True)
-        return {c.target for c, e, index in each if e.works and index is not None and index > decision.threshold}
+        indices, small = decision.anomaly_indices, decision.far_smaller
+        above = {k for k, index in enumerate(indices) if index is not None and index > decision.threshold}
+        return {self.candidates[k].target for k in above & small if self.evidence[k].works}
 
     def by_patch(self, decision: Decision) -> set[int]:
         """Returns the classes whose patch stands out, whether or not they are flagged by it."""

@@ -7,7 +7,7 @@ that is hard to reach says nothing about a backdoor.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,6 +42,8 @@ class OutlierSettings:
         patches: the law of the largest anomaly index of a clean model's patches.  With it a class is flagged for either
             reason, and each test has half of the rate.  None: patches count for nothing.
         threshold: a fixed anomaly index instead (the literature's 2).
+        mask_share: a class is flagged by its score only where its mask has at most that share of the peers' median L1:
+            what else is in a score may stand out where the trigger is as large as any.  None: whatever its size.
         spread: what estimates the scores' standard deviation: "mad", the paper's, or "qn", which is less noisy.
         spread_floor: smallest standard deviation that the scores are taken to have: the natural spread in clean
             models.  It stands in for the estimate where few classes are scanned, and keeps one of 0 harmless.
@@ -52,6 +54,7 @@ class OutlierSettings:
     false_alarm_rate: float = 0.01
     patches: Null | None = None
     threshold: float | None = None
+    mask_share: float | None = None
     spread: str = "mad"
     spread_floor: float = 0.0
     undecided_share: float = 0.1
@@ -61,6 +64,8 @@ class OutlierSettings:
         finite = 0 <= floor < math.inf and (threshold is None or math.isfinite(threshold))
         if not finite or not 0 < self.false_alarm_rate < 1 or not 0 <= self.undecided_share <= 1:
             raise SettingError(f"the outlier test needs rates in (0, 1) and a floor that is not negative, got {self}")
+        if self.mask_share is not None and not 0 < self.mask_share < math.inf:
+            raise SettingError(f"the outlier test needs a mask share above 0, got {self}")
         if self.spread not in SPREADS:
             raise SettingError(f"unknown estimate of the spread {one_line(self.spread)}; use {' or '.join(SPREADS)}")
 
@@ -121,6 +126,7 @@ class Decision:
         targets: positions of the flagged classes, most anomalous first.
         anomaly_indices: one for each class, None where the class has no score.
         threshold: what they were held against.
+        far_smaller: positions of the classes whose mask is small enough for that; see `OutlierSettings.mask_share`.
         patch_threshold: what the patches' indices were held against; None where patches count for nothing.
         score: the chance that the model is backdoored, in [0.01, 0.99]; see `OutlierSettings.probability`.
             Not below 0.5 where the verdict is not clean.
@@ -132,6 +138,7 @@ class Decision:
     targets: tuple[int, ...]
     anomaly_indices: tuple[float | None, ...]
     threshold: float
+    far_smaller: frozenset[int]
     patch_threshold: float | None
     score: float
     p_value: float | None
@@ -144,6 +151,7 @@ class ClassFacts:
 
     Attributes:
         score: smaller is more suspicious; None where no working trigger was found.
+        mask_l1: of its trigger, in pixels.
         finished: whether its search came to its end.
         confirmed: whether its trigger works on images the search never saw, without which its score does not flag it.
         patch: the anomaly index of its patch, larger is more suspicious; None where none was sought, or where it says
@@ -153,6 +161,7 @@ class ClassFacts:
     """
 
     score: float | None
+    mask_l1: float = 0.0
     finished: bool = True
     confirmed: bool = True
     patch: float | None = None
@@ -177,7 +186,8 @@ def decide(classes: Sequence[ClassFacts], settings: OutlierSettings) -> Decision
     threshold = settings.threshold_for(count)  # a class that was left out, or has no trigger, was looked at as well
     patch_threshold = settings.patch_threshold
     alone = len(scored) <= PAIR  # which of two is the easier to reach tells nothing
-    tested = {} if alone else {k: value for k, value in values.items() if classes[k].confirmed}
+    far_smaller = _far_smaller({k: classes[k] for k in scored}, settings.mask_share)
+    tested = {} if alone else {k: values[k] for k in scored if classes[k].confirmed and k in far_smaller}
     patches = {k: c.patch for k, c in enumerate(classes) if c.patch is not None}
     small = {k: value - threshold for k, value in tested.items() if value > threshold}
     strong = {
@@ -203,11 +213,21 @@ def decide(classes: Sequence[ClassFacts], settings: OutlierSettings) -> Decision
         targets=targets,
         anomaly_indices=tuple(values.get(k) for k in range(count)),
         threshold=threshold,
+        far_smaller=far_smaller,
         patch_threshold=patch_threshold,
         score=max(least, settings.probability(index, strongest, threshold)),
         p_value=settings.p_value(index, strongest, count),
         reason=reason,
     )
+
+
+def _far_smaller(scored: Mapping[int, ClassFacts], share: float | None) -> frozenset[int]:
+    """The positions of the classes whose mask has at most that share of the peers' median L1."""
+    if share is None or not scored:
+        return frozenset(scored)
+    sizes = [facts.mask_l1 for facts in scored.values() if facts.peer] or [facts.mask_l1 for facts in scored.values()]
+    most = share * float(np.median(sizes))
+    return frozenset(k for k, facts in scored.items() if facts.mask_l1 <= most)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -212,7 +212,9 @@ class Tabor:
     quality: Literal["robust", "paper"] = "robust"
     restoring: RestoreSettings | None = field(default_factory=RestoreSettings)
     outliers: OutlierSettings = field(
-        default_factory=lambda: OutlierSettings(false_alarm_rate=0.02, spread="qn", spread_floor=0.75, patches=PATCHES)
+        default_factory=lambda: OutlierSettings(
+            false_alarm_rate=0.02, mask_share=0.5, spread="qn", spread_floor=0.75, patches=PATCHES
+        )
     )
 
     name = "tabor"
