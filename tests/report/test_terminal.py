@@ -74,6 +74,11 @@ def test_table_fits_eighty_columns(scan_result: ScanResult) -> None:
     assert not any("…" in line for line in lines)
 
 
+def test_the_table_says_what_flags_a_class(scan_result: ScanResult) -> None:
+    printed = " ".join(_printed(table(dataclasses.replace(scan_result, threshold=3.125), 9)).split())
+    assert "above 3.12 of a mask far smaller than the others', or a patch index above 8.00." in printed
+
+
 def test_of_two_classes_the_table_names_no_threshold_of_masks(scan_result: ScanResult) -> None:
     two = dataclasses.replace(scan_result, classes=scan_result.classes[:2])
     printed = " ".join(_printed(table(two, 9)).split())

@@ -52,7 +52,8 @@ def table(result: ScanResult, count: int) -> Table:
 
 def _below(result: ScanResult, count: int) -> str:
     """What the numbers are held against, and how many classes are not shown."""
-    grounds = [f"an anomaly index above {words.number(result.threshold)}"] if words.compares_masks(result) else []
+    masks = f"an anomaly index above {words.number(result.threshold)} of a mask far smaller than the others'"
+    grounds = [masks] if words.compares_masks(result) else []
     if result.patch_threshold is not None:
         grounds.append(f"a patch index above {words.number(result.patch_threshold)}")
     more = max(0, len(result.classes) - count)
