@@ -90,6 +90,18 @@ def test_a_score_flags_a_class_only_where_its_mask_is_far_smaller_than_the_other
     assert decision.targets == ((0,) if flagged else ())
     assert (0 in decision.far_smaller) is flagged
     assert (decision.score > 0.5) is flagged
+    assert decision.score >= 0.5  # what its score says is not forgotten
+
+
+def test_where_no_mask_is_far_smaller_what_their_scores_say_is_evidence_all_the_same() -> None:
+    scores, outliers = [-1.0, *(0.1 * k for k in range(11))], OutlierSettings(spread_floor=0.75, mask_share=0.5)
+    alike, without = (
+        decide_on(scores, outliers, mask_l1=[4.0] * 12),
+        decide_on(scores, OutlierSettings(spread_floor=0.75)),
+    )
+    assert alike.far_smaller == frozenset()
+    assert (alike.score, alike.p_value) == (without.score, without.p_value)
+    assert alike.score < 0.5
 
 
 def test_masks_are_held_against_those_that_are_there_whatever_their_size() -> None:

@@ -43,7 +43,8 @@ class OutlierSettings:
             reason, and each test has half of the rate.  None: patches count for nothing.
         threshold: a fixed anomaly index instead (the literature's 2).
         mask_share: a class is flagged by its score only where its mask has at most that share of the peers' median L1:
-            what else is in a score may stand out where the trigger is as large as any.  None: whatever its size.
+            what else is in a score may stand out where the trigger is as large as any.  Where it is larger, its index
+            counts as no more than the threshold.  None: whatever its size.
         spread: what estimates the scores' standard deviation: "mad", the paper's, or "qn", which is less noisy.
         spread_floor: smallest standard deviation that the scores are taken to have: the natural spread in clean
             models.  It stands in for the estimate where few classes are scanned, and keeps one of 0 harmless.
@@ -187,7 +188,8 @@ def decide(classes: Sequence[ClassFacts], settings: OutlierSettings) -> Decision
     patch_threshold = settings.patch_threshold
     alone = len(scored) <= PAIR  # which of two is the easier to reach tells nothing
     far_smaller = _far_smaller({k: classes[k] for k in scored}, settings.mask_share)
-    tested = {} if alone else {k: values[k] for k in scored if classes[k].confirmed and k in far_smaller}
+    held = {k: value if k in far_smaller else min(value, threshold) for k, value in values.items()}
+    tested = {} if alone else {k: value for k, value in held.items() if classes[k].confirmed}
     patches = {k: c.patch for k, c in enumerate(classes) if c.patch is not None}
     small = {k: value - threshold for k, value in tested.items() if value > threshold}
     strong = {
