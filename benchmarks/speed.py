@@ -161,7 +161,8 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     device = torch.device(args.device)
     network, images = subject(args)
     model, images = network.eval().requires_grad_(False).to(device), images.to(device)
-    targets, method = list(range(args.classes)), Tabor(crop_share=1.0, mask_dropout=0.0, restoring=None)
+    targets = list(range(args.classes))
+    method = Tabor(crop_share=1.0, mask_dropout=0.0, image_shift=0.0, restoring=None)
     passes = args.classes * args.steps * (2 * BATCH + 1)
 
     classifier = Classifier(model, device, images.shape)

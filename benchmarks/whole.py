@@ -52,7 +52,7 @@ def looped(args: argparse.Namespace) -> list[dict[str, Any]]:
     asked = list(range(args.every, args.steps + 1, args.every))
     sizes: dict[int, list[float]] = {step: [] for step in asked}
     seconds = dict.fromkeys(asked, 0.0)
-    method = Tabor(crop_share=1.0, mask_dropout=0.0, restoring=None)
+    method = Tabor(crop_share=1.0, mask_dropout=0.0, image_shift=0.0, restoring=None)
     for target in range(classes):
         began = time.monotonic()
         for step, mask in enumerate(loop(model, search, target, args.steps, method), 1):
