@@ -284,9 +284,9 @@ def test_images_are_moved_under_the_trigger_anew_each_step_and_alike_for_every_c
 
 
 def test_a_class_is_searched_the_same_whichever_are_beside_it() -> None:
-    method, alone = Tabor(image_shift=0.2), [0]
+    method = Tabor(image_shift=0.2)
     among = solve(classifier(rows()), row_images(), [2, 0, 3], method, SHORT, seed=0)[1]
-    [found] = solve(classifier(rows()), row_images(), alone, method, SHORT, seed=0)
+    [found] = solve(classifier(rows()), row_images(), [0], method, SHORT, seed=0)
     assert torch.allclose(among.trigger.mask, found.trigger.mask, atol=1e-4)
     assert torch.allclose(among.trigger.pattern, found.trigger.pattern, atol=1e-4)
 
