@@ -15,6 +15,8 @@ import platform
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--methods", nargs="+", default=["tabor"])
     parser.add_argument("--preset", default="standard")
     parser.add_argument("--images", default="512")
+    parser.add_argument("--workers", type=int, default=1, help="scans side by side, each on one core")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--expect-right", action="store_true", help="exit 1 if a verdict of tabor is wrong")
     return parser.parse_args()
@@ -71,7 +74,8 @@ def scan_model(args: argparse.Namespace, path: Path, seed: int, method: str) -> 
     out = args.work / "runs" / f"{path.stem}-{method}-{args.preset}-{args.images}-{seed}"
     if not (out / "result.json").exists():
         options = ["--images", args.images, "--seed", str(seed), "--preset", args.preset, "--method", method]
-        run(["scan", str(path), "--data", args.data, "--out", str(out), *options], {0, 1, 3})
+        threads = {"OMP_NUM_THREADS": "1"} if args.workers > 1 else {}
+        run(["scan", str(path), "--data", args.data, "--out", str(out), *options], {0, 1, 3}, threads)
     result = ScanResult.load(out)
     record = load_model(path).record
     planted = true_backdoors(record)
@@ -102,13 +106,14 @@ def scan_model(args: argparse.Namespace, path: Path, seed: int, method: str) -> 
     }
 
 
-def run(argv: list[str], accepted: set[int]) -> None:
+def run(argv: list[str], accepted: set[int], threads: dict[str, str] | None = None) -> None:
     """Runs one `tabor` command as a user would, and stops everything if it fails.
 
     In a process of its own: in one that has trained a model, the memory of a scan would be that of the training.
     """
     print("tabor " + " ".join(argv), file=sys.stderr, flush=True)
-    code = subprocess.run([sys.executable, "-m", "tabor", *argv], stdout=sys.stderr, check=False).returncode
+    command, environment = [sys.executable, "-m", "tabor", *argv], os.environ | (threads or {})
+    code = subprocess.run(command, stdout=sys.stderr, env=environment, check=False).returncode
     if code not in accepted:
         sys.exit(f"tabor {argv[0]} returned {code}")
 
@@ -144,11 +149,10 @@ def main() -> int:
     """Runs the benchmark; returns the exit code."""
     args = arguments()
     args.work.mkdir(parents=True, exist_ok=True)
-    rows = []
-    for seed in args.seeds:
-        for path in make_models(args, seed).values():
-            for scan_seed in args.scan_seeds or [seed]:
-                rows += [scan_model(args, path, scan_seed, method) for method in args.methods]
+    models = [(path, args.scan_seeds or [seed]) for seed in args.seeds for path in make_models(args, seed).values()]
+    scans = [(path, *how) for path, seeds in models for how in product(seeds, args.methods)]
+    with ThreadPoolExecutor(args.workers) as pool:
+        rows = list(pool.map(lambda scan: scan_model(args, *scan), scans))
     print(table(rows))
     machine = {"cpu": platform.processor() or platform.machine(), "cores": os.cpu_count(), "torch": torch.__version__}
     if args.json:
