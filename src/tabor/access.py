@@ -13,7 +13,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from tabor.engine import best_dtype, bytes_per_image, folded, in_parts, room
+from tabor.engine import best_dtype, bytes_per_image, folded, images_at_once, in_parts
 from tabor.errors import ModelError, SettingError, dimensions, one_line
 
 EVALUATION_BATCH = 256
@@ -139,11 +139,11 @@ class Classifier:
     def limit_memory(self, limit: int | None) -> None:
         """Keeps the search within so many bytes of this process, or of the GPU; None: half of what is free.
 
-        It does so by sending fewer images at once through the network, one at least.
+        It does so by sending fewer images at once through the network, one at least; on a CPU no more than go fast.
         """
         shape = self._image_shape
         grey = torch.full((1, *shape), 0.5, device=self.device, dtype=self.dtype).contiguous(memory_format=self._layout)
-        self.images_at_once = max(1, room(self.device, limit) // bytes_per_image(self._fast, grey))
+        self.images_at_once = images_at_once(self.device, limit, bytes_per_image(self._fast, grey))
 
     def logits(self, images: Tensor) -> Tensor:
         """Returns float32 logits (N, num_classes) of images (N, C, H, W), by the search's copy of the network.

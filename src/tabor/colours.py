@@ -67,7 +67,7 @@ def seek(ground: Ground, windows: Sequence[Window], targets: Sequence[int], begi
     Raises:
         DataError: all images are of one of the classes.
     """
-    at_once = max(1, ground.stamped_at_once // ((1 + len(begin)) * ground.settings.batch_size))
+    at_once = max(1, ground.stamped_at_once // ground.settings.batch_size)
     return [
         patch
         for k in range(0, len(windows), at_once)
@@ -93,11 +93,10 @@ def _seek_part(
         each = tries if step < trial else 1
         several = [window for window in windows for _ in range(each)]
         images = ground.images[places[:, step * batch : (step + 1) * batch].repeat_interleave(each, 0)]
-        raw = adam.parameters[0].detach().requires_grad_()
-        lead = _of_targets(ground.leads(images, several, raw.sigmoid()), aims.repeat_interleave(each)).mean(1)
-        adam.step(torch.autograd.grad(-lead.sum(), raw))
+        lead, slope = _climbed(ground, images, several, aims.repeat_interleave(each), adam.parameters[0])
+        adam.step([-slope])
         if trial - RECENT <= step < trial:
-            recent += lead.detach()
+            recent += lead
         if step + 1 == trial:
             best = recent.unflatten(0, (-1, tries)).argmax(1)
             adam.keep(best + tries * torch.arange(len(windows), device=best.device))
@@ -105,6 +104,31 @@ def _seek_part(
     judged = ground.judged(places[:, :count], windows, colours)
     worth = _of_targets(judged, aims).mean(1) - ground.costs(windows)
     return [Patch(*found) for found in zip(windows, colours, worth.tolist(), strict=True)]
+
+
+def _climbed(
+    ground: Ground, images: Tensor, windows: Sequence[Window], targets: Tensor, raw: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Returns each patch's mean lead for its target, (K,), and the gradient of that for its colours, as these are.
+
+    Args:
+        ground: the model.
+        images: shape (K, N, C, H, W).
+        windows: K of them.
+        targets: K classes.
+        raw: colours before the sigmoid, shape (K, C, G, G).
+    """
+    at_once = max(1, ground.stamped_at_once // images.shape[1])
+    leads: list[Tensor] = []
+    slopes: list[Tensor] = []
+    for k in range(0, len(windows), at_once):
+        own = slice(k, k + at_once)
+        colours = raw[own].detach().requires_grad_()
+        found = ground.leads(images[own], windows[own], colours.sigmoid())
+        lead = _of_targets(found, targets[own]).mean(1)
+        slopes += torch.autograd.grad(lead.sum(), colours)
+        leads.append(lead.detach())
+    return torch.cat(leads), torch.cat(slopes)
 
 
 def _plain(ground: Ground, windows: Sequence[Window], targets: Sequence[int]) -> Tensor:
