@@ -20,6 +20,7 @@ from tabor.engine import (
     best_dtype,
     bytes_per_image,
     folded,
+    images_at_once,
     in_parts,
     left_to_the_container,
     product_speed_up,
@@ -273,6 +274,23 @@ def test_the_room_is_what_the_limit_leaves() -> None:
     assert little == 0
     assert 2**48 < much < 2**50
     assert room(CPU, None) > 2**20
+
+
+@pytest.mark.parametrize(
+    ("each", "left", "on_a_cpu", "on_a_gpu"),
+    [
+        pytest.param(2**20, 2**34, 512, 2**14, id="half a GiB"),
+        pytest.param(2**26, 2**34, 16, 256, id="large images"),
+        pytest.param(2**26, 2**29, 8, 8, id="no more than fit"),
+        pytest.param(2**30, 2**29, 1, 1, id="one at least"),
+    ],
+)
+def test_a_pass_on_a_cpu_is_no_larger_than_goes_fast(
+    each: int, left: int, on_a_cpu: int, on_a_gpu: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tabor.engine.room", lambda device, limit: left)
+    assert images_at_once(CPU, None, each) == on_a_cpu
+    assert images_at_once(torch.device("cuda"), None, each) == on_a_gpu
 
 
 def test_half_of_what_is_free_is_taken_however_much_this_process_has(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -576,13 +577,25 @@ def lead_of(here: Ground, images: Tensor, window: Window, colours: Tensor | floa
     return leads(here.classifier.logits(stamped))[:, target].mean() / here.unit
 
 
-@pytest.mark.parametrize("judged", [12, 20])
-def test_colours_and_worth_are_what_each_start_followed_alone_gives(judged: int) -> None:
+@pytest.mark.parametrize(("judged", "at_once", "most"), [(12, sys.maxsize, 30), (20, 13, 10), (20, 4, 5)])
+def test_colours_and_worth_are_what_each_start_followed_alone_gives(
+    judged: int, at_once: int, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings = replace(SETTINGS, trial_steps=4, steps=6, batch_size=5, judged=judged)
     here = ground(settings)
+    here.classifier.images_at_once = at_once
+    passes: list[int] = []
+    whole = here.classifier.logits
+
+    def logits(images: Tensor) -> Tensor:
+        passes.extend([len(images)] if images.requires_grad else [])
+        return whole(images)
+
+    monkeypatch.setattr(here.classifier, "logits", logits)
     windows, targets = [WINDOW, Window(2, 3, 6, 8)], [2, 1]
     begin = random_colours(here, SETTINGS.grid, torch.Generator().manual_seed(3))
     found = seek(here, windows, targets, begin, settings.steps)
+    assert max(passes) == most
     for patch, window, target in zip(found, windows, targets, strict=True):
         others = here.images[here.labels != target]
         turns = torch.arange(settings.steps * settings.batch_size) % len(others)
