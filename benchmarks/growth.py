@@ -23,6 +23,7 @@ import matplotlib.pyplot as plt
 import torch
 
 import tabor
+from tabor.allocator import keep_freed
 from tabor.data import ImageSet
 from tabor.findings import peak_memory
 from tabor.methods.tabor import Tabor
@@ -132,6 +133,7 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
 
 def main() -> int:
     """Runs the benchmark; returns the exit code."""
+    keep_freed()  # as the command line does
     args = arguments()
     if args.row:
         arch, classes, size, part = args.row

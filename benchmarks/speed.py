@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from tabor.access import Classifier
+from tabor.allocator import keep_freed
 from tabor.data import ImageSet, load_images
 from tabor.findings import peak_memory
 from tabor.methods.tabor import Tabor, r1, r2
@@ -191,6 +192,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
 
 def main() -> int:
     """Runs the benchmark; returns the exit code."""
+    keep_freed()  # as the command line does
     args = arguments()
     found = measure(args)
     for name in ("loop", "engine", "bare"):

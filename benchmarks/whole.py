@@ -22,6 +22,7 @@ import torch
 from speed import loop
 
 from tabor import load_images, load_model, scan
+from tabor.allocator import keep_freed
 from tabor.anomaly import anomaly_indices
 from tabor.methods.tabor import Tabor
 
@@ -73,6 +74,7 @@ def settled(rows: list[dict[str, Any]], targets: list[int]) -> dict[str, Any] | 
 
 def main() -> int:
     """Runs the benchmark; returns the exit code."""
+    keep_freed()  # as the command line does
     args = arguments()
     images = load_images(args.data, limit=args.images, seed=0)
     result = scan(load_model(args.model), images, device="cpu")

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.text import Text
 
 from tabor import cli_models, cli_patch, cli_reproduce, cli_trojai, options
+from tabor.allocator import keep_freed
 from tabor.console import log, show, show_json
 from tabor.errors import SettingError, TaborError, one_line, out_of_memory
 from tabor.exit_code import ExitCode
@@ -64,6 +65,7 @@ def root(
     ] = False,
 ) -> None:
     """Finds, shows and removes backdoors in image classifiers."""
+    keep_freed()
 
 
 @app.command()

@@ -19,6 +19,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.utils.checkpoint import checkpoint
 from torch.utils.hooks import RemovableHandle
 
+from tabor.allocator import give_back_freed
+
 FOLDING_ERROR = 1e-3
 """Largest relative difference of the logits by which a folded network may differ: rounding makes 1e-6."""
 
@@ -222,6 +224,7 @@ def room(device: torch.device, limit: int | None) -> int:
         taken = torch.cuda.memory_allocated(device)
         free = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - taken
     else:
+        give_back_freed()
         taken = psutil.Process().memory_info().rss
         free = min(psutil.virtual_memory().available, left_to_the_container())
     left = free / 2 if limit is None else limit - taken
