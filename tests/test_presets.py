@@ -77,7 +77,7 @@ def test_paper_is_table_3() -> None:
     assert dataclasses.astuple(method.lambdas) == pytest.approx((1e-6, 2.55e-3, 1e-7, 6.5025e-4, 1e-6, 1e-2))
     assert (method.quality, method.crop_share, method.mask_dropout, method.image_shift) == ("paper", 1.0, 0.0, 0.0)
     assert method.outliers == OutlierSettings(threshold=2.0)
-    assert method.schedule(2, torch.device("cpu")).weight.tolist() == pytest.approx([1.0, 1.0])
+    assert method.schedule(2, 1024, torch.device("cpu")).weight.tolist() == pytest.approx([1.0, 1.0])
 
 
 def test_paper_of_the_baseline_has_the_constants_of_its_public_code() -> None:

@@ -127,7 +127,7 @@ class Group:
         masks, patterns = (values.sigmoid() for values in raw) if settings.clipped else raw
         self.adam = Adam([masks, patterns], settings.learning_rate, settings.betas)
         self.best = Best(*self._trigger())
-        self.schedule = method.schedule(len(targets), device)
+        self.schedule = method.schedule(len(targets), math.prod(images.images.shape[2:]), device)
         self.stability = Stability(settings.stability)
         self.stable = torch.zeros(len(targets), dtype=torch.bool, device=device)
 

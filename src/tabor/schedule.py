@@ -21,7 +21,7 @@ class AugmentationSettings:
         initial: factor on the λ at the start ("relatively small").
         step: m, by which the factor is multiplied or divided; above 1.
         success: φ, the attack success from which the factor grows, in (0, 1].
-        smallest: the factor never falls below this.
+        smallest: the factor never falls below this, on images of 32×32; see `Tabor.schedule`.
         largest: nor rises above this.
     """
 

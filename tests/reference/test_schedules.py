@@ -27,12 +27,19 @@ histories = st.integers(1, 4).flatmap(
 
 
 @settings(max_examples=40)
-@given(histories, st.sampled_from([0.5, 0.75, 1.0]), st.sampled_from([1.5, 2.0]))
-def test_augmentation(history: list[list[float]], phi: float, step: float) -> None:
-    method = Tabor(augmentation=AugmentationSettings(initial=0.5, step=step, success=phi, smallest=0.01, largest=20.0))
-    schedule = method.schedule(len(history[0]), CPU)
+@given(
+    histories,
+    st.sampled_from([0.5, 0.75, 1.0]),
+    st.sampled_from([1.5, 2.0]),
+    st.sampled_from([(12 * 12, 0.2), (32 * 32, 0.2), (64 * 64, 0.05), (32 * 128, 0.05), (224 * 224, 0.2 / 49)]),
+)
+def test_augmentation(history: list[list[float]], phi: float, step: float, least: tuple[int, float]) -> None:
+    method = Tabor(augmentation=AugmentationSettings(initial=0.5, step=step, success=phi, smallest=0.2, largest=20.0))
+    pixels, smallest = least
+    schedule = method.schedule(len(history[0]), pixels, CPU)
     assert schedule.weight.tolist() == [0.5] * len(history[0])
-    expected = [equations.augmented(0.5, list(column), phi, step, 0.01, 20.0) for column in zip(*history, strict=True)]
+    columns = zip(*history, strict=True)
+    expected = [equations.augmented(0.5, list(column), phi, step, smallest, 20.0) for column in columns]
     for k, successes in enumerate(history):
         schedule.update(torch.tensor(successes))
         assert schedule.weight.tolist() == pytest.approx([column[k] for column in expected], rel=1e-5)
@@ -42,7 +49,7 @@ def test_augmentation(history: list[list[float]], phi: float, step: float) -> No
 @given(histories, st.integers(1, 3), st.sampled_from([0.5, 0.75, 1.0]))
 def test_neural_cleanse(history: list[list[float]], patience: int, threshold: float) -> None:
     cost = CostSettings(initial=0.01, up=3.0, down=5.0, patience=patience, success=threshold)
-    schedule = NeuralCleanse(cost=cost).schedule(len(history[0]), CPU)
+    schedule = NeuralCleanse(cost=cost).schedule(len(history[0]), 1024, CPU)
     assert schedule.weight.tolist() == [0.0] * len(history[0])
     expected = [
         equations.cleanse_costs(list(column), threshold=threshold, initial=0.01, up=3.0, down=5.0, patience=patience)
@@ -64,7 +71,7 @@ def test_neural_cleanse_by_hand() -> None:
 
 @pytest.mark.parametrize("method", [Tabor(), NeuralCleanse()], ids=["tabor", "neural-cleanse"])
 def test_classes_that_stay_go_on_as_before(method: Tabor | NeuralCleanse) -> None:
-    together, alone = method.schedule(3, CPU), method.schedule(1, CPU)
+    together, alone = method.schedule(3, 1024, CPU), method.schedule(1, 1024, CPU)
     history = torch.tensor([[0.0, 1, 1], [1, 0, 1], [1, 0, 1], [0, 1, 1], [0, 1, 1], [1, 0, 1]])
     for k, successes in enumerate(history):
         if k == 3:

@@ -91,8 +91,8 @@ class Method(Protocol):
     ) -> Objective:
         """Returns the objective for masks (K, 1, H, W), patterns (K, C, H, W) and a regulariser weight (K,)."""
 
-    def schedule(self, classes: int, device: torch.device) -> Schedule:
-        """Returns a fresh schedule for that many classes."""
+    def schedule(self, classes: int, pixels: int, device: torch.device) -> Schedule:
+        """Returns a fresh schedule for that many classes and images of so many pixels."""
 
     def score(self, evidence: Evidence) -> float:
         """Returns the quality of a restored trigger; smaller is more suspicious."""

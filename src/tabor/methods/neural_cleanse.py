@@ -102,7 +102,7 @@ class NeuralCleanse:
             terms=size.detach()[:, None],
         )
 
-    def schedule(self, classes: int, device: torch.device) -> Cost:
+    def schedule(self, classes: int, pixels: int, device: torch.device) -> Cost:
         """The dynamic weight."""
         return Cost(self.cost, classes, device)
 

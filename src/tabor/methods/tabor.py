@@ -33,6 +33,9 @@ PATCHES = Null(
 )
 """The law of the largest index of a clean model's patches, in those 21 of the 101 in which one says something."""
 
+LAMBDA_PIXELS = 32 * 32
+"""Of the images that the least factor on the λ is for."""
+
 SMALLEST_MASK = 0.01
 """In pixels; keeps the logarithms of an empty mask and of a constant one finite."""
 
@@ -258,9 +261,14 @@ class Tabor:
             terms=regularisers.detach(),
         )
 
-    def schedule(self, classes: int, device: torch.device) -> Augmentation:
-        """The λ augmentation of §4.3."""
-        return Augmentation(self.augmentation, torch.full((classes,), self.augmentation.initial, device=device))
+    def schedule(self, classes: int, pixels: int, device: torch.device) -> Augmentation:
+        """The λ augmentation of §4.3.
+
+        The λ weigh each pixel, so in images of more than `LAMBDA_PIXELS` the factor may fall further, that much less.
+        """
+        smallest = self.augmentation.smallest * min(LAMBDA_PIXELS / pixels, 1.0)
+        settings = dataclasses.replace(self.augmentation, smallest=smallest)
+        return Augmentation(settings, torch.full((classes,), settings.initial, device=device))
 
     def score(self, evidence: Evidence) -> float:
         """Eq. 8, at its word or made robust."""
