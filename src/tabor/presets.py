@@ -8,7 +8,6 @@ from tabor.errors import SettingError, one_line
 from tabor.methods.base import Method
 from tabor.methods.neural_cleanse import CostSettings, NeuralCleanse
 from tabor.methods.tabor import Lambdas, Tabor
-from tabor.patches import RestoreSettings
 from tabor.schedule import AugmentationSettings
 from tabor.screening import Screening
 from tabor.solver import SolverSettings
@@ -18,9 +17,6 @@ STANDARD = SolverSettings(steps=500, smallest_steps=300, screening=Screening())
 FAST = SolverSettings(steps=300, smallest_steps=200, screening=Screening(steps=60, closest=4, others=12))
 THOROUGH = SolverSettings()
 """Every class to the end."""
-
-FAST_PATCHES = RestoreSettings(by_worth=2, by_score=1)
-"""Fewer classes are looked at closely; of 31 victims on GTSRB the planted class was the first in all."""
 
 SOLVERS = {"fast": FAST, "standard": STANDARD, "thorough": THOROUGH}
 PRESETS = (*SOLVERS, "paper")
@@ -48,10 +44,10 @@ def choose(method: str | Method, preset: str, images: int) -> tuple[Method, Solv
     Args:
         method: "tabor" or "neural-cleanse"; or a method of one's own, which is returned with the solver settings of the
             one that has its name, or TABOR's.
-        preset: "standard" (the default), "fast" (fewer steps, fewer classes to the end, and patches of fewer),
-            "thorough" (all classes to the end), or "paper" (Appendix B: 500 epochs of all images, or 250 for a class
-            that is stable by then, Adam with rate 1e-3, the λ of Table 3 for GTSRB, Eq. 8 at its word, flagged above 2;
-            the baseline by the constants of its public code).
+        preset: "standard" (the default), "fast" (fewer steps, and fewer classes to the end), "thorough" (all classes to
+            the end), or "paper" (Appendix B: 500 epochs of all images, or 250 for a class that is stable by then, Adam
+            with rate 1e-3, the λ of Table 3 for GTSRB, Eq. 8 at its word, flagged above 2; the baseline by the
+            constants of its public code).
         images: how many images the search has, which is an epoch.
 
     Raises:
@@ -68,14 +64,7 @@ def choose(method: str | Method, preset: str, images: int) -> tuple[Method, Solv
     solver = SOLVERS[preset]
     if method == "neural-cleanse":
         solver = dataclasses.replace(solver, screening=None)  # the baseline compares all classes
-    return _of_name(method, preset), solver
-
-
-def _of_name(method: str, preset: str) -> Tabor | NeuralCleanse:
-    chosen = METHODS[method]()
-    if preset != "fast" or not isinstance(chosen, Tabor) or chosen.restoring is None:
-        return chosen
-    return dataclasses.replace(chosen, restoring=FAST_PATCHES)
+    return METHODS[method](), solver
 
 
 def _original(images: int) -> tuple[Method, SolverSettings]:
