@@ -41,7 +41,7 @@ WORKSPACE = 2.0
 
 SWIFT = 2**29
 """Bytes up to which a pass on a CPU keeps what it can: more leaves the caches, and the kernel hands out the memory, and
-zeroes it, anew each time.  On 224×224 four times as many images a second go through a network so."""
+zeroes it, anew each time.  Of 224×224 up to four times as many images a second go through so."""
 
 FEWEST = 16
 """Images that such a pass has all the same, as a class has 11 in a step: in parts it would run the way there twice."""
