@@ -1,0 +1,58 @@
+"""Whether a patch of many colours is a picture of its class rather than a trigger.
+
+Many colours in a small window draw anything, also what tells the class: some clean networks answer to the edge of a
+give-way sign more than to seven real ones.  What was planted owes nothing to how the class looks.  So the class's own
+look is shown in the same window, exaggerated, and where that does much of what the patch does, the patch is natural.
+Not in the paper; measured in docs/results/likeness.md.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from tabor.ground import Ground, leads
+from tabor.patches import Patch
+from tabor.trigger import Trigger
+
+EXAGGERATED = 4.0
+"""How many times as far from the other classes' mean image the class's own mean image is shown, as a search for colours
+exaggerates too."""
+
+PICTURE = 0.2
+"""The share of a patch's effect that the class's own look has from which the patch is a picture of it: natural patches
+of many colours have 0.13 to 0.35, planted ones up to 0.1."""
+
+
+@torch.no_grad()
+def likeness(ground: Ground, patch: Patch, target: int) -> float:
+    """Returns the share of a patch's effect that the target's own look has in the same window.
+
+    The effect is how far the mean lead of the target on images of other classes rises above where the window shows the
+    mean of these.  0 where there are no images of the target.
+
+    Args:
+        ground: the model and the images.
+        patch: the target's; it has an effect.
+        target: the class.
+
+    Raises:
+        DataError: all images are of the target.
+    """
+    others, own = ground.not_of(target), ground.labels == target
+    if not bool(own.any()):
+        return 0.0
+    mean = ground.images[others].mean(0)
+    look = (mean + EXAGGERATED * (ground.images[own].mean(0) - mean)).clamp(0, 1)
+    stamped = ground.images[others[: ground.settings.judged]]
+    mask = patch.window.mask(*ground.size).to(stamped.device)
+
+    def lead(trigger: Trigger) -> float:
+        return float(leads(ground.classifier.predict(trigger.stamp(stamped)))[:, target].mean())
+
+    def shown(picture: Tensor) -> Trigger:
+        return Trigger(mask, mask * picture)
+
+    nothing = lead(shown(mean))
+    effect = lead(patch.trigger(*ground.size).to(stamped.device)) - nothing
+    return (lead(shown(look)) - nothing) / max(effect, 1e-6)
