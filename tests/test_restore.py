@@ -696,12 +696,12 @@ def test_many_colours_are_taken_where_they_add_much_in_their_own_window(
         assert nearer is not None, "nothing promises that much near it"
         return patch_of(8, nearer)
 
-    monkeypatch.setattr(suspects, "likeness", lambda ground, patch, target: like)
+    monkeypatch.setattr(suspects, "likeness", lambda ground, patch, target, more: like)
     for replaced in (best, begin, closer):
         monkeypatch.setattr(PatchSearch, replaced.__name__, replaced)
     first = [ELSEWHERE, Window(0, 0, 2, 2), Window(1, 0, 4, 3), Window(8, 0, 12, 4), WINDOW]
     settings = replace(SETTINGS, fine_spreads=(0.3, 0.05))
-    search, patch = _strongest(ground(settings), 2, first, 0)
+    search, patch = _strongest(ground(settings), 2, first, images(), 0)
     assert patch.colours.shape == (1, chosen, chosen)
     assert search._begin.shape[-1] == chosen
     assert patch.worth == (few if chosen == 3 else nearer)

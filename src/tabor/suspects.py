@@ -203,7 +203,7 @@ def _look_closely(
     ground: Ground, target: int, first: Sequence[Window], confirm: ImageSet, right: int, seed: int
 ) -> Suspect:
     """Seeks a class's patch from these windows on; so many images are classified rightly without it."""
-    search, strongest = _strongest(ground, target, first, seed)
+    search, strongest = _strongest(ground, target, first, confirm, seed)
     patch = search.placed()
     trigger = patch.trigger(*ground.size).to(confirm.images.device)
     least = ground.settings.least_kept * right
@@ -217,7 +217,9 @@ def _look_closely(
     return replace(suspect, index=index * suspect.reliability)
 
 
-def _strongest(ground: Ground, target: int, first: Sequence[Window], seed: int) -> tuple[PatchSearch, Patch]:
+def _strongest(
+    ground: Ground, target: int, first: Sequence[Window], confirm: ImageSet, seed: int
+) -> tuple[PatchSearch, Patch]:
     """Returns the search that found the strongest patch, of few colours or of many, and that patch."""
     settings = ground.settings
     coarse, fine = (PatchSearch(ground, target, grid, seed) for grid in (settings.grid, settings.fine_grid))
@@ -231,7 +233,7 @@ def _strongest(ground: Ground, target: int, first: Sequence[Window], seed: int) 
     many = fine.begin(list(dict.fromkeys([*leading, *corners])))
     if gains(many, PROMISING):
         many = fine.closer(settings.fine_spreads)
-    planted = gains(many, FINER) and likeness(ground, many, target) < PICTURE
+    planted = gains(many, FINER) and likeness(ground, many, target, confirm) < PICTURE
     return (fine, many) if planted else (coarse, few)
 
 
