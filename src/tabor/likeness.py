@@ -8,6 +8,8 @@ Not in the paper; measured in docs/results/likeness.md.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -43,11 +45,11 @@ def likeness(ground: Ground, patch: Patch, target: int, more: ImageSet) -> float
         DataError: all images that the search has are of the target.
     """
     stamped = ground.images[ground.not_of(target)[: ground.settings.judged]]
-    images, own = torch.cat([ground.images, more.images]), torch.cat([ground.labels, more.labels]) == target
-    if not bool(own.any()):
+    halves = [(ground.images, ground.labels == target), (more.images, more.labels == target)]
+    if not any(bool(own.any()) for _, own in halves):
         return 0.0
-    mean = images[~own].mean(0)
-    look = (mean + EXAGGERATED * (images[own].mean(0) - mean)).clamp(0, 1)
+    mean = _mean([(images, ~own) for images, own in halves])
+    look = (mean + EXAGGERATED * (_mean(halves) - mean)).clamp(0, 1)
     mask = patch.window.mask(*ground.size).to(stamped.device)
 
     def lead(trigger: Trigger) -> float:
@@ -59,3 +61,13 @@ def likeness(ground: Ground, patch: Patch, target: int, more: ImageSet) -> float
     nothing = lead(shown(mean))
     effect = lead(patch.trigger(*ground.size).to(stamped.device)) - nothing
     return (lead(shown(look)) - nothing) / max(effect, 1e-6)
+
+
+def _mean(halves: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    """The mean of those images (N, C, H, W) of each half that are marked (N,), at least one in all, as (C, H, W).
+
+    As a product, which copies no images.
+    """
+    count = sum(int(marked.sum()) for _, marked in halves)
+    total = torch.stack([marked.float() @ images.flatten(1) for images, marked in halves]).sum(0)
+    return (total / count).view(halves[0][0].shape[1:])
