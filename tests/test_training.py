@@ -243,6 +243,19 @@ def test_networks_that_are_not_ours_are_normalised(tmp_path: Path) -> None:
     assert architecture.mean == architecture.std == (0.5, 0.5, 0.5)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_what_a_convolution_leaves_as_gradients_of_padding_spoils_nothing(
+    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype
+) -> None:
+    monkeypatch.setattr("tabor.training.best_dtype", lambda _device: dtype)
+    train = toy_set(32)
+    convolution = nn.Conv2d(1, 3, 3, 2, 1)
+    network, weight = nn.Sequential(nn.AdaptiveAvgPool2d(1), convolution, nn.Flatten()), convolution.weight
+    weight.register_hook(lambda gradient: gradient.index_fill(3, torch.tensor([0]), math.nan))  # touches padding alone
+    fit(network, train.images, train.labels, TrainSettings(epochs=1, batch_size=16), 0)
+    assert bool(weight.isfinite().all()) == (dtype == torch.bfloat16)  # else it is no such leftover, and is to be seen
+
+
 def test_classes_without_an_image_are_counted_too(tmp_path: Path) -> None:
     train = toy_set()
     named = ImageSet(train.images, train.labels, ("up", "middle", "down", "never", "seen"))
