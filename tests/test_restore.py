@@ -657,55 +657,41 @@ def test_first_windows_are_the_best_and_all_corners_that_do_not_hide_the_object(
 
 
 @pytest.mark.parametrize(
-    ("few", "few_there", "many", "nearer", "like", "chosen"),
+    ("few", "many", "like", "grid", "fine_spreads", "least"),
     [
-        pytest.param(1.0, 1.0, 1.7, None, 0.0, 3, id="to a plain trigger many colours add little"),
-        pytest.param(1.0, 1.0, 1.8, 2.4, 0.0, 3, id="near it as well"),
-        pytest.param(1.0, 1.0, 1.8, 2.6, 0.19, 8, id="near it they add enough"),
-        pytest.param(1.0, 1.0, 1.8, 2.6, 0.21, 3, id="they are a picture of the class"),
-        pytest.param(-0.7, -1.3, 0.6, 0.6, 0.0, 8, id="few are worth little there, and little more elsewhere"),
-        pytest.param(0.7, -1.3, 0.6, None, 0.0, 3, id="few are worth more elsewhere"),
-        pytest.param(-4.0, -4.0, -3.3, None, 0.0, 3, id="nothing is worth anything"),
+        (1.0, 2.9, 0.0, 3, (0.1,), 3.0),
+        (1.0, 3.1, 0.19, 8, (0.3, 0.05), 3.0),
+        (1.0, 3.1, 0.21, 3, (0.3, 0.05), 3.0),
+        (-4.0, -1.5, 0.0, 8, (0.1,), SETTINGS.hopeless),
     ],
 )
-def test_many_colours_are_taken_where_they_add_much_in_their_own_window(
+def test_many_colours_are_taken_where_they_are_worth_more_and_are_no_picture_of_the_class(
     monkeypatch: pytest.MonkeyPatch,
     few: float,
-    few_there: float,
     many: float,
-    nearer: float | None,
     like: float,
-    chosen: int,
+    grid: int,
+    fine_spreads: tuple[float, ...],
+    least: float,
 ) -> None:
-    began: list[Window] = []
+    looked_at: dict[int, list[Window]] = {}
 
-    def patch_of(grid: int, worth: float, window: Window = WINDOW) -> Patch:
-        return Patch(window, torch.zeros(1, grid, grid), worth)
+    def best(search: PatchSearch, windows: Sequence[Window], spreads: Sequence[float], enough: float) -> Patch:
+        colours = search._begin[0]
+        fine = colours.shape[-1] == SETTINGS.fine_grid
+        looked_at[colours.shape[-1]] = list(windows)
+        assert (spreads, enough) == ((fine_spreads, least) if fine else (SETTINGS.spreads, SETTINGS.hopeless))
+        patch = Patch(WINDOW, colours.sigmoid(), many if fine else few)
+        search._known = {WINDOW: patch}
+        return patch
 
-    def best(search: PatchSearch, windows: Sequence[Window], spreads: Sequence[float], least: float) -> Patch:
-        assert (list(windows), spreads, least) == (first, settings.spreads, settings.hopeless)
-        search._known = {ELSEWHERE: patch_of(3, few, ELSEWHERE), WINDOW: patch_of(3, few_there)}
-        return search._known[ELSEWHERE]
-
-    def begin(search: PatchSearch, windows: Sequence[Window]) -> Patch:
-        began.extend(windows)
-        return patch_of(8, many)
-
-    def closer(search: PatchSearch, spreads: Sequence[float]) -> Patch:
-        assert spreads == settings.fine_spreads
-        assert nearer is not None, "nothing promises that much near it"
-        return patch_of(8, nearer)
-
+    monkeypatch.setattr(PatchSearch, "best", best)
     monkeypatch.setattr(suspects, "likeness", lambda ground, patch, target, more: like)
-    for replaced in (best, begin, closer):
-        monkeypatch.setattr(PatchSearch, replaced.__name__, replaced)
     first = [ELSEWHERE, Window(0, 0, 2, 2), Window(1, 0, 4, 3), Window(8, 0, 12, 4), WINDOW]
-    settings = replace(SETTINGS, fine_spreads=(0.3, 0.05))
-    search, patch = _strongest(ground(settings), 2, first, images(), 0)
-    assert patch.colours.shape == (1, chosen, chosen)
-    assert search._begin.shape[-1] == chosen
-    assert patch.worth == (few if chosen == 3 else nearer)
-    assert began == [ELSEWHERE, WINDOW, Window(0, 0, 2, 2), Window(8, 0, 12, 4)]  # what led, and other corners
+    search, patch = _strongest(ground(replace(SETTINGS, fine_spreads=fine_spreads)), 2, first, images(), 0)
+    assert patch.colours.shape == (1, grid, grid)
+    assert search._known == {WINDOW: patch}
+    assert looked_at == {3: first, 8: [WINDOW, Window(0, 0, 2, 2), Window(8, 0, 12, 4)]}  # what led, and other corners
 
 
 BOARD = Window(7, 7, 12, 12)

@@ -37,10 +37,10 @@ COMMON, AS_FAR = 3, 0.5
 out this share as far as a patch does, it is natural to the model: what is in one place may tell the class.  Only one
 worth more than a real image counts then."""
 
-FINER, PROMISING = 1.5, 0.75
-"""What many colours must be worth more than few in the same window to be taken for the trigger, in leads of a clean
-image's own class, as they are where a trigger of many was planted; and to be sought near it.  To a plain trigger, and
-to a natural patch, they only add what they add to any class."""
+FINER = 2.0
+"""What many colours must be worth more than few to be taken for the trigger, in leads of a clean image's own class, as
+they are where a trigger of many was planted.  To a plain one, and to a natural patch, they only add what they add to
+any class."""
 
 LEAST_WORTH = -0.5
 """What a large trigger hides may cost more than it convinces; a model that says one class to anything does so too."""
@@ -224,16 +224,11 @@ def _strongest(
     settings = ground.settings
     coarse, fine = (PatchSearch(ground, target, grid, seed) for grid in (settings.grid, settings.fine_grid))
     few = coarse.best(first, settings.spreads, settings.hopeless)
-    leading = [patch.window for patch in coarse.leading()]
     corners = [window for window in first if window.inset(*ground.size) == 0]
-
-    def gains(patch: Patch, least: float) -> bool:
-        return patch.worth > few.worth and patch.worth - coarse.judge([patch.window])[0].worth > least
-
-    many = fine.begin(list(dict.fromkeys([*leading, *corners])))
-    if gains(many, PROMISING):
-        many = fine.closer(settings.fine_spreads)
-    planted = gains(many, FINER) and likeness(ground, many, target, confirm) < PICTURE
+    enough = few.worth + FINER
+    windows = list(dict.fromkeys([*coarse.leading(), *corners]))
+    many = fine.best(windows, settings.fine_spreads, max(settings.hopeless, enough))
+    planted = many.worth > enough and likeness(ground, many, target, confirm) < PICTURE
     return (fine, many) if planted else (coarse, few)
 
 
