@@ -14,7 +14,7 @@ from tabor.methods.tabor import Tabor
 from tabor.patches import Patch
 from tabor.result import ClassStatus
 from tabor.solver import Candidate
-from tabor.suspects import Suspect
+from tabor.suspect import Suspect
 from tabor.trigger import Trigger
 from tabor.windows import Window
 

@@ -15,12 +15,14 @@ from tabor import suspects
 from tabor.access import Classifier
 from tabor.colours import VIVID, random_colours, seek
 from tabor.data import ImageSet
+from tabor.effects import _root, cause_of, is_common
 from tabor.errors import DataError
 from tabor.evidence import measure
 from tabor.ground import CLEAR, Ground, leads
 from tabor.patches import Patch, RestoreSettings
 from tabor.restore import PatchSearch, distinct, survey
-from tabor.suspects import Suspect, _root, _strongest, cause_of, is_common, restore_suspects
+from tabor.suspect import Suspect
+from tabor.suspects import _strongest, restore_suspects
 from tabor.windows import Window
 
 WINDOW = Window(8, 8, 12, 12)

@@ -16,7 +16,7 @@ from tabor.methods.tabor import Tabor
 from tabor.patches import RestoreSettings
 from tabor.result import Verdict
 from tabor.second_look import settled
-from tabor.suspects import Suspect
+from tabor.suspect import Suspect
 from tabor.trigger import Trigger
 
 from .test_examined import EVIDENCE, examined, suspect

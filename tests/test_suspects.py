@@ -10,10 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from tabor.access import Classifier
+from tabor.effects import cause_of, is_common
 from tabor.ground import Ground
 from tabor.patches import Patch, RestoreSettings
 from tabor.restore import PatchSearch, survey
-from tabor.suspects import Suspect, cause_of, is_common, restore_suspects
+from tabor.suspect import Suspect
+from tabor.suspects import restore_suspects
 from tabor.windows import Window
 
 from .closed_form import CPU

@@ -9,7 +9,7 @@ from tabor.evidence import Evidence
 from tabor.methods.base import Method
 from tabor.result import ClassStatus
 from tabor.solver import Candidate
-from tabor.suspects import Suspect
+from tabor.suspect import Suspect
 from tabor.trigger import Trigger
 from tabor.verdict import ClassFacts, Decision, decide
 

@@ -16,7 +16,8 @@ from tabor.methods.base import Method
 from tabor.result import ClassStatus
 from tabor.second_look import settled
 from tabor.solver import Candidate, Progress, SolverSettings, solve
-from tabor.suspects import Suspect, restore_suspects
+from tabor.suspect import Suspect
+from tabor.suspects import restore_suspects
 
 SEARCH_SHARE, FIRST_LOOK_SHARE = 0.3, 0.9
 """About how much of the time the search takes, where patches are sought after it, and when these are found, for the

@@ -19,7 +19,7 @@ from tabor.methods.base import Method
 from tabor.models import LoadedModel
 from tabor.result import ClassFinding, PatchFinding
 from tabor.solver import Candidate
-from tabor.suspects import Suspect
+from tabor.suspect import Suspect
 from tabor.verdict import Decision
 
 

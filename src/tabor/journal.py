@@ -28,7 +28,7 @@ from tabor.files import check_no_link, check_plain, write_text
 from tabor.models import LoadedModel
 from tabor.result import FIGURES_FOLDER, LARGEST_RESULT, REPORT_FILE, RESULT_FILE, TRIGGERS_FILE, ClassStatus
 from tabor.solver import Candidate
-from tabor.suspects import Suspect
+from tabor.suspect import Suspect
 from tabor.trigger import Trigger
 
 JOURNAL_FILE = "journal.jsonl"

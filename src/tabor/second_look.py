@@ -25,7 +25,8 @@ from tabor.methods.base import Method
 from tabor.patches import RestoreSettings
 from tabor.repair.unlearning import UnlearningSettings, unlearn
 from tabor.repair.variation import also_plain
-from tabor.suspects import Suspect, restore_suspects
+from tabor.suspect import Suspect
+from tabor.suspects import restore_suspects
 from tabor.trigger import Trigger
 
 UNLEARNING_SHARE, FIRST_LOOK = 0.3, 0.6
