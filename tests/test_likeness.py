@@ -1,4 +1,4 @@
-"""Whether a patch is a picture of its class, on a network that answers to the class's look and to something planted."""
+"""Whether what a patch does is owed to how its class looks, on a network that answers to that and to a planted one."""
 
 from __future__ import annotations
 
@@ -8,89 +8,117 @@ from torch import Tensor, nn
 
 from tabor.access import Classifier
 from tabor.data import ImageSet
-from tabor.errors import DataError
-from tabor.ground import Ground
-from tabor.likeness import EXAGGERATED, PICTURE, likeness
-from tabor.patches import Patch, RestoreSettings
+from tabor.likeness import Looks
+from tabor.suspect import OWED
+from tabor.trigger import Trigger
 from tabor.windows import Window
+
+from .closed_form import CPU
 
 SIGN, CORNER = Window(2, 2, 6, 6), Window(8, 8, 12, 12)
 STRIPES = torch.tensor([0.2, 0.8, 0.2, 0.8]).repeat(4, 1)
 BOARD = STRIPES.clone()
 BOARD[1::2] = 1 - BOARD[1::2]
+WEIGHTS = torch.tensor([[-1.0, -0.9], [1.0, 0.9], [0.1, -0.2]])
 
 
 class Signs(nn.Module):
     """Class 1 for faint upright stripes in one place, as its images have them, or a bold chessboard in a corner."""
 
-    def forward(self, images: Tensor) -> Tensor:
+    def seen(self, images: Tensor) -> Tensor:
         def like(window: Window, picture: Tensor) -> Tensor:
             inside = images[:, 0, window.top : window.bottom, window.left : window.right] - 0.5
             return (inside * (picture - 0.5)).sum((1, 2))
 
-        one = 40 * like(SIGN, STRIPES) + 20 * like(CORNER, BOARD) - 5
-        return torch.stack([-one, one, torch.full_like(one, -50.0)], 1)
+        return torch.stack([40 * like(SIGN, STRIPES), 20 * like(CORNER, BOARD)], 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.seen(images) @ WEIGHTS.T
 
 
-def ground(images: ImageSet) -> Ground:
-    return Ground(Classifier(Signs(), torch.device("cpu"), (1, 12, 12)), images, RestoreSettings())
+class Unlayered(Signs):
+    """The same, whose logits are no product of features that anybody sees."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.stack([(self.seen(images) * row).sum(1) for row in WEIGHTS], 1)
 
 
-def signs(seed: int = 0) -> ImageSet:
+def signs(seed: int = 0, classes: int = 2) -> ImageSet:
     generator = torch.Generator().manual_seed(seed)
     images = 0.5 + 0.03 * torch.randn(24, 1, 12, 12, generator=generator)
-    labels = torch.arange(24) % 2
+    labels = torch.arange(24) % classes
     images[labels == 1, 0, SIGN.top : SIGN.bottom, SIGN.left : SIGN.right] += 0.3 * (STRIPES - 0.5)
     return ImageSet(images.clamp(0, 1), labels, ("none", "striped", "never"))
 
 
-def patch(window: Window, picture: Tensor) -> Patch:
-    return Patch(window, picture[None], 3.0)
+def looks(network: nn.Module | None = None, halves: tuple[ImageSet, ImageSet] | None = None) -> Looks:
+    return Looks(Classifier(network or Signs(), CPU, (1, 12, 12)), halves or (signs(), signs(1)), 8)
 
 
-def test_a_picture_of_the_class_is_told_from_what_was_planted() -> None:
-    here = ground(signs())
-    assert likeness(here, patch(SIGN, STRIPES), 1, signs(1)) > 2 * PICTURE
-    assert likeness(here, patch(CORNER, BOARD), 1, signs(1)) < PICTURE / 2
+def trigger(window: Window, picture: Tensor) -> Trigger:
+    mask, pattern = torch.zeros(1, 12, 12), torch.zeros(1, 12, 12)
+    mask[:, window.top : window.bottom, window.left : window.right] = 1
+    pattern[:, window.top : window.bottom, window.left : window.right] = picture
+    return Trigger(mask, pattern)
 
 
-@pytest.mark.parametrize("planted", [patch(SIGN, STRIPES), patch(CORNER, BOARD), patch(Window(1, 2, 7, 6), STRIPES)])
-def test_it_is_the_share_that_the_class_s_exaggerated_look_has_of_the_effect(planted: Patch) -> None:
-    images, more = signs(), signs(1)
-    others = [image for image, label in zip(images.images, images.labels, strict=True) if label != 1]
-    seen = [
-        (image, int(label)) for half in (images, more) for image, label in zip(half.images, half.labels, strict=True)
+def both() -> Trigger:
+    """Half of what each does."""
+    one, other = trigger(SIGN, 0.5 + 0.25 * (STRIPES - 0.5)), trigger(CORNER, 0.5 + 0.5 * (BOARD - 0.5))
+    return Trigger(one.mask + other.mask, one.pattern + other.pattern)
+
+
+def test_what_looks_like_the_class_is_told_from_what_was_planted() -> None:
+    natural = looks().likeness(trigger(SIGN, STRIPES), 1)
+    planted = looks().likeness(trigger(CORNER, BOARD), 1)
+    assert natural is not None
+    assert planted is not None
+    assert natural > 0.9
+    assert planted < 0.1 < OWED
+
+
+@pytest.mark.parametrize("stamped", [trigger(SIGN, STRIPES), trigger(CORNER, BOARD), both()])
+@pytest.mark.parametrize("target", [0, 1])
+def test_it_is_the_share_of_the_effect_along_the_way_to_the_class(stamped: Trigger, target: int) -> None:
+    network, halves = Signs(), (signs(), signs(1))
+
+    def mean_of(images: list[Tensor]) -> list[float]:
+        rows = [network.seen(image[None])[0].tolist() for image in images]
+        return [sum(column) / len(rows) for column in zip(*rows, strict=True)]
+
+    every = [pair for half in halves for pair in zip(half.images, half.labels.tolist(), strict=True)]
+    own = mean_of([image for image, label in every if label == target])
+    rest = mean_of([image for image, label in every if label != target])
+    way = [a - b for a, b in zip(own, rest, strict=True)]
+    others = [image for image, label in zip(halves[1].images, halves[1].labels, strict=True) if label != target][:8]
+    before, after = mean_of(others), mean_of([stamped.stamp(image) for image in others])
+    change = [a - b for a, b in zip(after, before, strict=True)]
+    speaks = [
+        float(WEIGHTS[target][f]) - sum(float(WEIGHTS[k][f]) for k in range(3) if k != target) / 2 for f in (0, 1)
     ]
-
-    def mean_of(wanted: int) -> Tensor:
-        picked = [image for image, label in seen if label == wanted]
-        return sum(picked, torch.zeros(1, 12, 12)) / len(picked)
-
-    mean, ours = mean_of(0), mean_of(1)
-    look = torch.clamp(mean + EXAGGERATED * (ours - mean), 0, 1)
-
-    def lead(shown: Tensor) -> float:
-        found = []
-        for image in others:
-            stamped = image.clone()
-            w = planted.window
-            stamped[:, w.top : w.bottom, w.left : w.right] = shown[:, w.top : w.bottom, w.left : w.right]
-            logits = Signs()(stamped[None])[0].tolist()
-            found.append(logits[1] - max(logits[0], logits[2]))
-        return sum(found) / len(found)
-
-    nothing = lead(mean)
-    expected = (lead(look) - nothing) / (lead(planted.trigger(12, 12).pattern) - nothing)
-    assert likeness(ground(images), planted, 1, more) == pytest.approx(expected, rel=1e-4)
+    effect = sum(c * s for c, s in zip(change, speaks, strict=True))
+    along = sum(c * w for c, w in zip(change, way, strict=True)) / sum(w * w for w in way)
+    owed = along * sum(w * s for w, s in zip(way, speaks, strict=True))
+    found = looks(network, halves).likeness(stamped, target)
+    if effect <= 0:
+        assert found is None
+    else:
+        assert found == pytest.approx(owed / effect, rel=1e-3)
 
 
-def test_a_class_without_images_has_no_look() -> None:
-    assert likeness(ground(signs()), patch(SIGN, STRIPES), 2, signs(1)) == 0
+@pytest.mark.parametrize(
+    ("seen", "target"),
+    [
+        pytest.param(looks(Unlayered()), 1, id="no last layer that is a product"),
+        pytest.param(looks(), 2, id="no images of the class"),
+        pytest.param(looks(halves=(signs(), signs(1, classes=1))), 0, id="no others to stamp it on"),
+        pytest.param(looks(), 0, id="it speaks against the class"),
+    ],
+)
+def test_where_it_cannot_be_told_there_is_none(seen: Looks, target: int) -> None:
+    assert seen.likeness(trigger(SIGN, STRIPES), target) is None
 
 
-def test_of_images_of_the_class_alone_nothing_is_known() -> None:
-    images = signs()
-    here = ground(images)
-    here.labels = torch.ones(24, dtype=torch.int64)
-    with pytest.raises(DataError, match="all images are of class 1"):
-        likeness(here, patch(SIGN, STRIPES), 1, signs(1))
+def test_classes_that_look_alike_tell_nothing() -> None:
+    grey = ImageSet(torch.full((24, 1, 12, 12), 0.5), torch.arange(24) % 2, ("none", "striped", "never"))
+    assert looks(halves=(grey, grey)).likeness(trigger(SIGN, STRIPES), 1) is None

@@ -11,7 +11,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tabor import suspects
 from tabor.access import Classifier
 from tabor.colours import VIVID, random_colours, seek
 from tabor.data import ImageSet
@@ -19,10 +18,11 @@ from tabor.effects import _root, cause_of, is_common
 from tabor.errors import DataError
 from tabor.evidence import measure
 from tabor.ground import CLEAR, Ground, leads
+from tabor.likeness import Looks
 from tabor.patches import Patch, RestoreSettings
 from tabor.restore import PatchSearch, distinct, survey
 from tabor.suspect import Suspect
-from tabor.suspects import _strongest, restore_suspects
+from tabor.suspects import _Scene, _strongest, restore_suspects
 from tabor.windows import Window
 
 WINDOW = Window(8, 8, 12, 12)
@@ -659,41 +659,57 @@ def test_first_windows_are_the_best_and_all_corners_that_do_not_hide_the_object(
 
 
 @pytest.mark.parametrize(
-    ("few", "many", "like", "grid", "fine_spreads", "least"),
+    ("few", "few_there", "many", "nearer", "like", "chosen"),
     [
-        (1.0, 2.9, 0.0, 3, (0.1,), 3.0),
-        (1.0, 3.1, 0.19, 8, (0.3, 0.05), 3.0),
-        (1.0, 3.1, 0.21, 3, (0.3, 0.05), 3.0),
-        (-4.0, -1.5, 0.0, 8, (0.1,), SETTINGS.hopeless),
+        pytest.param(1.0, 1.0, 1.7, None, 0.0, 3, id="to a plain trigger many colours add little"),
+        pytest.param(1.0, 1.0, 1.8, 2.4, 0.0, 3, id="near it as well"),
+        pytest.param(1.0, 1.0, 1.8, 2.6, 0.49, 8, id="near it they add enough"),
+        pytest.param(1.0, 1.0, 1.8, 2.6, 0.5, 3, id="what they do is owed to how the class looks"),
+        pytest.param(1.0, 1.0, 1.8, 2.6, None, 8, id="that cannot be told"),
+        pytest.param(-0.7, -1.3, 0.6, 0.6, 0.0, 8, id="few are worth little there, and little more elsewhere"),
+        pytest.param(0.7, -1.3, 0.6, None, 0.0, 3, id="few are worth more elsewhere"),
+        pytest.param(-4.0, -4.0, -3.3, None, 0.0, 3, id="nothing is worth anything"),
     ],
 )
-def test_many_colours_are_taken_where_they_are_worth_more_and_are_no_picture_of_the_class(
+def test_many_colours_are_taken_where_they_add_much_in_their_own_window(
     monkeypatch: pytest.MonkeyPatch,
     few: float,
+    few_there: float,
     many: float,
-    like: float,
-    grid: int,
-    fine_spreads: tuple[float, ...],
-    least: float,
+    nearer: float | None,
+    like: float | None,
+    chosen: int,
 ) -> None:
-    looked_at: dict[int, list[Window]] = {}
+    began: list[Window] = []
 
-    def best(search: PatchSearch, windows: Sequence[Window], spreads: Sequence[float], enough: float) -> Patch:
-        colours = search._begin[0]
-        fine = colours.shape[-1] == SETTINGS.fine_grid
-        looked_at[colours.shape[-1]] = list(windows)
-        assert (spreads, enough) == ((fine_spreads, least) if fine else (SETTINGS.spreads, SETTINGS.hopeless))
-        patch = Patch(WINDOW, colours.sigmoid(), many if fine else few)
-        search._known = {WINDOW: patch}
-        return patch
+    def patch_of(grid: int, worth: float, window: Window = WINDOW) -> Patch:
+        return Patch(window, torch.zeros(1, grid, grid), worth)
 
-    monkeypatch.setattr(PatchSearch, "best", best)
-    monkeypatch.setattr(suspects, "likeness", lambda ground, patch, target, more: like)
+    def best(search: PatchSearch, windows: Sequence[Window], spreads: Sequence[float], least: float) -> Patch:
+        assert (list(windows), spreads, least) == (first, settings.spreads, settings.hopeless)
+        search._known = {ELSEWHERE: patch_of(3, few, ELSEWHERE), WINDOW: patch_of(3, few_there)}
+        return search._known[ELSEWHERE]
+
+    def begin(search: PatchSearch, windows: Sequence[Window]) -> Patch:
+        began.extend(windows)
+        return patch_of(8, many)
+
+    def closer(search: PatchSearch, spreads: Sequence[float]) -> Patch:
+        assert spreads == settings.fine_spreads
+        assert nearer is not None, "nothing promises that much near it"
+        return patch_of(8, nearer)
+
+    monkeypatch.setattr(Looks, "likeness", lambda looks, trigger, target: like)
+    for replaced in (best, begin, closer):
+        monkeypatch.setattr(PatchSearch, replaced.__name__, replaced)
     first = [ELSEWHERE, Window(0, 0, 2, 2), Window(1, 0, 4, 3), Window(8, 0, 12, 4), WINDOW]
-    search, patch = _strongest(ground(replace(SETTINGS, fine_spreads=fine_spreads)), 2, first, images(), 0)
-    assert patch.colours.shape == (1, grid, grid)
-    assert search._known == {WINDOW: patch}
-    assert looked_at == {3: first, 8: [WINDOW, Window(0, 0, 2, 2), Window(8, 0, 12, 4)]}  # what led, and other corners
+    settings = replace(SETTINGS, fine_spreads=(0.3, 0.05))
+    here = ground(settings)
+    search, patch = _strongest(_Scene(here, Looks(here.classifier, images().halves(0), 8), images(), 24, 0), 2, first)
+    assert patch.colours.shape == (1, chosen, chosen)
+    assert search._begin.shape[-1] == chosen
+    assert patch.worth == (few if chosen == 3 else nearer)
+    assert began == [ELSEWHERE, WINDOW, Window(0, 0, 2, 2), Window(8, 0, 12, 4)]  # what led, and other corners
 
 
 BOARD = Window(7, 7, 12, 12)

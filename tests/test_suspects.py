@@ -14,7 +14,7 @@ from tabor.effects import cause_of, is_common
 from tabor.ground import Ground
 from tabor.patches import Patch, RestoreSettings
 from tabor.restore import PatchSearch, survey
-from tabor.suspect import Suspect
+from tabor.suspect import FOREIGN, Suspect
 from tabor.suspects import restore_suspects
 from tabor.windows import Window
 
@@ -152,8 +152,32 @@ def test_sight_is_held_against_what_is_right_without_the_patch(monkeypatch: pyte
     assert restore_suspects(classifier, (search, mistaken), [2], {}, SETTINGS, 0, lambda _: None)[2].object_visible
 
 
-@pytest.mark.parametrize("object_visible", [True, False])
-def test_what_was_measured_is_read_as_it_was(object_visible: bool) -> None:
-    one = replace(suspect(9.0), object_visible=object_visible)
+@pytest.mark.parametrize(("object_visible", "likeness"), [(True, 0.25), (False, None)])
+def test_what_was_measured_is_read_as_it_was(object_visible: bool, likeness: float | None) -> None:
+    one = replace(suspect(9.0), object_visible=object_visible, likeness=likeness)
     again = Suspect.from_measured(one.measured(), CPU)
-    assert (again.object_visible, again.index, again.evidence) == (object_visible, 9.0, one.evidence)
+    assert (again.object_visible, again.index, again.likeness) == (object_visible, 9.0, likeness)
+    assert again.evidence == one.evidence
+
+
+@pytest.mark.parametrize(
+    ("likeness", "index"),
+    [
+        pytest.param(0.49, 9.0 + FOREIGN, id="little is owed to how the class looks"),
+        pytest.param(0.5, 9.0, id="half is"),
+        pytest.param(None, 9.0, id="it cannot be told"),
+    ],
+)
+def test_a_patch_that_is_foreign_to_its_class_stands_out_further(likeness: float | None, index: float) -> None:
+    one = replace(standing(2.0, 9.0, WINDOW), likeness=likeness)
+    assert one.anomaly_index == index
+    assert replace(one, object_visible=False).anomaly_index is None
+    assert replace(one, effect_of=3).anomaly_index is None
+
+
+def test_effects_and_what_is_natural_are_told_by_how_far_they_stand_out_in_their_window() -> None:
+    """A patch of another class that is foreign as well is an effect all the same."""
+    strong, weak = standing(4.0, 9.0, WINDOW), replace(standing(1.0, 7.0, Window(9, 9, 12, 12)), likeness=0.1)
+    assert cause_of(1, {0: strong, 1: weak}, lambda *_: False) == 0
+    foreign = replace(NATURAL, index=4.0, likeness=0.1)
+    assert not is_common(NATURAL, [NATURAL, foreign, foreign])

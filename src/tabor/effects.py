@@ -27,7 +27,7 @@ worth more than a real image counts then."""
 def is_common(own: Suspect, suspects: Collection[Suspect]) -> bool:
     """Whether a patch is natural to the model: most of the classes looked at have one that stands out about as far."""
     least = AS_FAR * max(own.index or 0.0, 0.0)
-    indices = [s.anomaly_index for s in suspects if s.patch.worth > 0]
+    indices = [s.index for s in suspects if s.patch.worth > 0 and s.anomaly_index is not None]
     alike = sum(index is not None and index >= least for index in indices)
     return alike >= COMMON and 2 * alike > len(suspects)
 

@@ -1,73 +1,66 @@
-"""Whether a patch of many colours is a picture of its class rather than a trigger.
+"""Whether what a patch does is owed to how its class looks: a natural patch, or one that somebody planted.
 
 Many colours in a small window draw anything, also what tells the class: some clean networks answer to the edge of a
-give-way sign more than to seven real ones.  What was planted owes nothing to how the class looks.  So the class's own
-look is shown in the same window, exaggerated, and where that does much of what the patch does, the patch is natural.
-Not in the paper; measured in docs/results/likeness.md.
+give-way sign more than to seven real ones.  What was planted owes little to that: training taught the network a way of
+its own to the class.  That shows in the features of which its logits are a linear function: a natural patch moves them
+where images of the class lie, a planted one elsewhere.  Not in the paper; measured in docs/results/likeness.md.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
+from tabor.access import Classifier
 from tabor.data import ImageSet
-from tabor.ground import Ground, leads
-from tabor.patches import Patch
+from tabor.features import features
 from tabor.trigger import Trigger
 
-EXAGGERATED = 8.0
-"""How many times as far from the other classes' mean image the class's own mean image is shown, as a search for colours
-exaggerates too."""
 
-PICTURE = 0.2
-"""The share of a patch's effect that the class's own look has from which the patch is a picture of it: in three natural
-patches of many colours 0.22 to 0.51, in six planted ones up to 0.18."""
-
-
-@torch.no_grad()
-def likeness(ground: Ground, patch: Patch, target: int, more: ImageSet) -> float:
-    """Returns the share of a patch's effect that the target's own look has in the same window.
-
-    The effect is how far the mean lead of the target on images of other classes rises above where the window shows the
-    mean of these.  0 where there are no images of the target.
+class Looks:
+    """How the classes look to a network.
 
     Args:
-        ground: the model and the images.
-        patch: the target's; it has an effect.
-        target: the class.
-        more: other clean images, on the same device: of a class there may be few, and how it looks is nothing that the
-            search learns from.
-
-    Raises:
-        DataError: all images that the search has are of the target.
+        classifier: the model.
+        halves: clean images, on the classifier's device: how a class looks takes all there are.
+        measured: images of the second half, at most, that a patch is stamped on.
     """
-    stamped = ground.images[ground.not_of(target)[: ground.settings.judged]]
-    halves = [(ground.images, ground.labels == target), (more.images, more.labels == target)]
-    if not any(bool(own.any()) for _, own in halves):
-        return 0.0
-    mean = _mean([(images, ~own) for images, own in halves])
-    look = (mean + EXAGGERATED * (_mean(halves) - mean)).clamp(0, 1)
-    mask = patch.window.mask(*ground.size).to(stamped.device)
 
-    def lead(trigger: Trigger) -> float:
-        return float(leads(ground.classifier.predict(trigger.stamp(stamped)))[:, target].mean())
+    def __init__(self, classifier: Classifier, halves: tuple[ImageSet, ImageSet], measured: int) -> None:
+        self._classifier, self._others, self._measured = classifier, halves[1], measured
+        self._clean = features(classifier, torch.cat([half.images for half in halves]))
+        self._labels = torch.cat([half.labels for half in halves])
 
-    def shown(picture: Tensor) -> Trigger:
-        return Trigger(mask, mask * picture)
+    def likeness(self, trigger: Trigger, target: int) -> float | None:
+        """Returns the share of a trigger's effect that is owed to how its class looks.
 
-    nothing = lead(shown(mean))
-    effect = lead(patch.trigger(*ground.size).to(stamped.device)) - nothing
-    return (lead(shown(look)) - nothing) / max(effect, 1e-6)
+        The effect is how far the target's logit rises above the mean of the others, on images of other classes: the
+        features' mean change times the last layer's weights.  What is owed to the class is the same of that part of the
+        change which points from the mean of all other images to the mean of the class's own.  It may be below 0, and
+        above 1 where the rest of the change speaks against the class.
+
+        None where that cannot be told: the last layer is no product, there are no images of the class or no others,
+        they look alike, or there is no effect.
+
+        Args:
+            trigger: on the classifier's device.
+            target: the class.
+        """
+        own = self._labels == target
+        images = self._others.images[self._others.labels != target][: self._measured]
+        if self._clean is None or not bool(own.any()) or len(images) == 0:
+            return None
+        before, after = features(self._classifier, images), features(self._classifier, trigger.stamp(images))
+        if before is None or after is None:
+            return None
+        change = (after.seen - before.seen).mean(0)
+        look = self._clean.seen[own].mean(0) - self._clean.seen[~own].mean(0)
+        answer = _above_the_others(self._clean.weights, target)
+        effect, length = float(change @ answer), float(look @ look)
+        return float((change @ look) * (look @ answer)) / (effect * length) if min(effect, length) > 0 else None
 
 
-def _mean(halves: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-    """The mean of those images (N, C, H, W) of each half that are marked (N,), at least one in all, as (C, H, W).
-
-    As a product, which copies no images.
-    """
-    count = sum(int(marked.sum()) for _, marked in halves)
-    total = torch.stack([marked.float() @ images.flatten(1) for images, marked in halves]).sum(0)
-    return (total / count).view(halves[0][0].shape[1:])
+def _above_the_others(weights: Tensor, target: int) -> Tensor:
+    """What a class's logit has of each feature more than the mean of the others, (F,), of weights (F, classes)."""
+    others = torch.arange(weights.shape[1], device=weights.device) != target
+    return weights[:, target] - weights[:, others].mean(1)

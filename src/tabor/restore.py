@@ -102,25 +102,37 @@ class PatchSearch:
     def best(self, windows: Sequence[Window], spreads: Sequence[float], least: float) -> Patch:
         """Returns the best patch in these windows or near them.
 
-        The search ends where nothing comes near to what it costs; see `RestoreSettings.poor`.
-
         Args:
             windows: that are looked at first.
             spreads: how far windows are moved in each round; see `RestoreSettings.spreads`.
             least: worth in the first windows up to which none near them is tried.
         """
-        settings = self.settings
-        glimpsed = _sorted(self._seek(windows, self._begin[:1], settings.first_steps))
-        kept = _sorted(self.judge([patch.window for patch in glimpsed[: settings.kept]]))
-        for spread in spreads if kept[0].worth > least else ():
-            kept = _sorted([*kept, *self.judge(self.near(kept, spread))])[: settings.kept]
-            if kept[0].worth <= settings.poor:
-                break
-        return self._measured(kept[0])
+        first = self.begin(windows)
+        return self.closer(spreads) if first.worth > least else first
 
-    def leading(self) -> list[Window]:
-        """Returns the best few windows found by now."""
-        return [patch.window for patch in _sorted(list(self._known.values()))[: self.settings.kept]]
+    def begin(self, windows: Sequence[Window]) -> Patch:
+        """Returns the best patch in these windows: all are glimpsed at, and the best few judged."""
+        glimpsed = _sorted(self._seek(windows, self._begin[:1], self.settings.first_steps))
+        self.judge([patch.window for patch in glimpsed[: self.settings.kept]])
+        return self._measured(self.leading()[0])
+
+    def closer(self, spreads: Sequence[float]) -> Patch:
+        """Returns the best patch found by now or near the best few.
+
+        The search ends where nothing comes near to what it costs; see `RestoreSettings.poor`.
+
+        Args:
+            spreads: how far windows are moved in each round; see `RestoreSettings.spreads`.
+        """
+        for spread in spreads:
+            self.judge(self.near(self.leading(), spread))
+            if self.leading()[0].worth <= self.settings.poor:
+                break
+        return self._measured(self.leading()[0])
+
+    def leading(self) -> list[Patch]:
+        """Returns the best few patches found by now."""
+        return _sorted(list(self._known.values()))[: self.settings.kept]
 
     def placed(self) -> Patch:
         """Returns that patch, of those about as good as the best one found by now, which is nearest to a corner.

@@ -13,6 +13,13 @@ from tabor.evidence import Evidence
 from tabor.patches import REAL_IMAGE, Patch
 from tabor.windows import Window
 
+OWED = 0.5
+"""The likeness below which a patch is foreign to its class: of natural ones that work it is 0.73 and more."""
+
+FOREIGN = 4.0
+"""By how much a foreign patch's index is taken to be higher: as where one natural patch in twenty were foreign, by the
+law of natural ones, whose scale is 1.4."""
+
 LEAST_WORTH = -0.5
 """What a large trigger hides may cost more than it convinces; a model that says one class to anything does so too."""
 
@@ -27,7 +34,9 @@ class Suspect:
         object_visible: whether the model keeps enough of its accuracy where the patch is hidden; a patch that hides the
             object, as a picture of the target class does, says nothing.
         index: how far the strongest patch of the class stands out from what other classes make of its window, times
-            how well this one works (`effect`); None where it was not measured, as the patch says nothing.
+            how well this one works (`reliability`); None where it was not measured, as the patch says nothing.
+        likeness: the share of that patch's effect that is owed to how the class looks (`tabor.likeness`); None where it
+            was not measured, or cannot be told.
         effect_of: the class whose patch stands out more and lies in the same place, is far stronger, or is the same
             picture, if there is one: what was planted for that class moves images to others too.
         common: whether most of the classes that were looked at have a patch that stands out about as far.
@@ -37,6 +46,7 @@ class Suspect:
     evidence: Evidence
     object_visible: bool
     index: float | None = None
+    likeness: float | None = None
     effect_of: int | None = None
     common: bool = False
 
@@ -75,10 +85,20 @@ class Suspect:
         return self.works and self.object_visible and self.patch.worth > LEAST_WORTH
 
     @property
+    def foreign(self) -> bool:
+        """Whether little of what the patch does is owed to how its class looks, as far as that can be told."""
+        return self.likeness is not None and self.likeness < OWED
+
+    @property
     def own_index(self) -> float | None:
-        """How far it stands out if it is no effect; None where it says nothing, or is natural to the model."""
+        """How far it stands out if it is no effect, further where it is foreign.
+
+        None where it says nothing, or is natural to the model.
+        """
         natural = self.common and self.patch.worth <= REAL_IMAGE
-        return self.index if self.tells and not natural else None
+        if self.index is None or not self.tells or natural:
+            return None
+        return self.index + (FOREIGN if self.foreign else 0.0)
 
     @property
     def anomaly_index(self) -> float | None:
@@ -94,6 +114,7 @@ class Suspect:
             "evidence": asdict(self.evidence),
             "object_visible": self.object_visible,
             "index": self.index,
+            "likeness": self.likeness,
         }
 
     @classmethod
@@ -103,8 +124,9 @@ class Suspect:
         Raises:
             AttributeError, KeyError, OverflowError, TypeError, ValueError: it returned something else.
         """
-        window, worth, evidence, index = (values[k] for k in ("window", "worth", "evidence", "index"))
-        numbers = [*window, worth, *evidence.values(), *([] if index is None else [index])]
+        window, worth, evidence = (values[k] for k in ("window", "worth", "evidence"))
+        maybe = {k: values[k] for k in ("index", "likeness")}
+        numbers = [*window, worth, *evidence.values(), *(number for number in maybe.values() if number is not None)]
         colours = torch.tensor(values["colours"], dtype=torch.float32, device=device)
         if not all(isinstance(number, int | float) and math.isfinite(number) for number in numbers):
             raise ValueError("what was measured of a patch is numbers")
@@ -113,4 +135,4 @@ class Suspect:
         if not bool(((colours >= 0) & (colours <= 1)).all()):
             raise ValueError("colours lie in [0, 1]")
         patch = Patch(Window(*window), colours, worth)
-        return cls(patch, Evidence(**evidence), object_visible=bool(values["object_visible"]), index=index)
+        return cls(patch, Evidence(**evidence), object_visible=bool(values["object_visible"]), **maybe)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from tabor.access import Classifier
 from tabor.contrast import compared, patch_index
@@ -11,19 +11,20 @@ from tabor.data import ImageSet
 from tabor.effects import is_common, with_effects
 from tabor.evidence import measure, right_without
 from tabor.ground import Ground
-from tabor.likeness import PICTURE, likeness
+from tabor.likeness import Looks
 from tabor.patches import Patch, RestoreSettings
 from tabor.restore import PatchSearch, survey
-from tabor.suspect import Suspect
+from tabor.suspect import OWED, Suspect
+from tabor.trigger import Trigger
 from tabor.windows import Window
 
 SURVEY_SHARE = 0.2
 """How much of the work the survey is, for the progress line."""
 
-FINER = 2.0
-"""What many colours must be worth more than few to be taken for the trigger, in leads of a clean image's own class, as
-they are where a trigger of many was planted.  To a plain one, and to a natural patch, they only add what they add to
-any class."""
+FINER, PROMISING = 1.5, 0.75
+"""What many colours must be worth more than few in the same window to be taken for the trigger, in leads of a clean
+image's own class, as they are where a trigger of many was planted; and to be sought near it.  To a plain trigger they
+only add what they add to any class."""
 
 
 def restore_suspects(
@@ -57,6 +58,7 @@ def restore_suspects(
     search, confirm = halves
     ground = Ground(classifier, search, settings)
     right = int((classifier.predict(confirm.images).argmax(1) == confirm.labels).sum())
+    scene = _Scene(ground, Looks(classifier, halves, settings.judged), confirm, right, seed)
     surveyed = survey(ground)
     on_step(SURVEY_SHARE)
     by_worth = sorted(targets, key=lambda target: -surveyed.best(target))[: settings.by_worth]
@@ -67,7 +69,7 @@ def restore_suspects(
         if before and target in before:
             suspects[target] = before[target]
         elif first := surveyed.first(target, settings.first, settings.apart):
-            suspects[target] = _look_closely(ground, target, first, confirm, right, seed)
+            suspects[target] = _look_closely(scene, target, first)
             if on_suspect is not None:
                 on_suspect(target, suspects[target])
         on_step(SURVEY_SHARE + (1 - SURVEY_SHARE) * (close.index(target) + 1) / len(close))
@@ -80,34 +82,60 @@ def restore_suspects(
     return with_effects(suspects, works)  # what is natural to the model has no effects
 
 
-def _look_closely(
-    ground: Ground, target: int, first: Sequence[Window], confirm: ImageSet, right: int, seed: int
-) -> Suspect:
-    """Seeks a class's patch from these windows on; so many images are classified rightly without it."""
-    search, strongest = _strongest(ground, target, first, confirm, seed)
+@dataclass(frozen=True, eq=False)
+class _Scene:
+    """What looking closely at a class takes.
+
+    Attributes:
+        ground: the model and the images to search with.
+        looks: how the classes look to it.
+        confirm: the other images.
+        right: how many of these are classified rightly.
+        seed: of the colours that a search begins with.
+    """
+
+    ground: Ground
+    looks: Looks
+    confirm: ImageSet
+    right: int
+    seed: int
+
+    def trigger(self, patch: Patch) -> Trigger:
+        """The patch as a trigger for the images, on their device."""
+        return patch.trigger(*self.ground.size).to(self.confirm.images.device)
+
+
+def _look_closely(scene: _Scene, target: int, first: Sequence[Window]) -> Suspect:
+    """Seeks a class's patch from these windows on."""
+    ground, confirm = scene.ground, scene.confirm
+    search, strongest = _strongest(scene, target, first)
     patch = search.placed()
-    trigger = patch.trigger(*ground.size).to(confirm.images.device)
-    least = ground.settings.least_kept * right
+    trigger = scene.trigger(patch)
+    least = ground.settings.least_kept * scene.right
     sight = right_without(ground.classifier, trigger.mask, confirm, least)
     evidence = replace(measure(ground.classifier, trigger, target, confirm), cropped_right=sight)
     suspect = Suspect(patch, evidence, object_visible=sight >= max(least, 1))
     if not suspect.tells:
         return suspect
-    others = compared(target, ground.classifier.num_classes, ground.settings.compared, seed)
-    index = patch_index(ground, strongest, target, others, seed)
-    return replace(suspect, index=index * suspect.reliability)
+    others = compared(target, ground.classifier.num_classes, ground.settings.compared, scene.seed)
+    index = patch_index(ground, strongest, target, others, scene.seed)
+    likeness = scene.looks.likeness(scene.trigger(strongest), target)
+    return replace(suspect, index=index * suspect.reliability, likeness=likeness)
 
 
-def _strongest(
-    ground: Ground, target: int, first: Sequence[Window], confirm: ImageSet, seed: int
-) -> tuple[PatchSearch, Patch]:
+def _strongest(scene: _Scene, target: int, first: Sequence[Window]) -> tuple[PatchSearch, Patch]:
     """Returns the search that found the strongest patch, of few colours or of many, and that patch."""
-    settings = ground.settings
-    coarse, fine = (PatchSearch(ground, target, grid, seed) for grid in (settings.grid, settings.fine_grid))
+    ground, settings = scene.ground, scene.ground.settings
+    coarse, fine = (PatchSearch(ground, target, grid, scene.seed) for grid in (settings.grid, settings.fine_grid))
     few = coarse.best(first, settings.spreads, settings.hopeless)
+    leading = [patch.window for patch in coarse.leading()]
     corners = [window for window in first if window.inset(*ground.size) == 0]
-    enough = few.worth + FINER
-    windows = list(dict.fromkeys([*coarse.leading(), *corners]))
-    many = fine.best(windows, settings.fine_spreads, max(settings.hopeless, enough))
-    planted = many.worth > enough and likeness(ground, many, target, confirm) < PICTURE
-    return (fine, many) if planted else (coarse, few)
+
+    def gains(patch: Patch, least: float) -> bool:
+        return patch.worth > few.worth and patch.worth - coarse.judge([patch.window])[0].worth > least
+
+    many = fine.begin(list(dict.fromkeys([*leading, *corners])))
+    if gains(many, PROMISING):
+        many = fine.closer(settings.fine_spreads)
+    likeness = scene.looks.likeness(scene.trigger(many), target) if gains(many, FINER) else OWED
+    return (fine, many) if likeness is None or likeness < OWED else (coarse, few)

@@ -12,7 +12,9 @@ import torch
 from torch import nn
 
 from tabor import scan
+from tabor.access import Classifier
 from tabor.data import ImageSet
+from tabor.features import features
 from tabor.methods.tabor import Tabor
 from tabor.models import Architecture, LoadedModel, load_model
 from tabor.models.build import initialise
@@ -86,6 +88,16 @@ def test_the_same_network_in_every_format(tmp_path: Path) -> None:
         wanted = models["safetensors"](images.images)
         for name, model in models.items():
             assert float((model(images.images) - wanted).abs().max() / wanted.abs().max()) <= TOLERANCE, name
+    seen = {
+        name: features(Classifier(model, torch.device("cpu"), images.shape), images.images)
+        for name, model in models.items()
+    }
+    like = seen["safetensors"]
+    assert like is not None
+    for name, one in seen.items():
+        assert one is not None, name
+        for found, same in ((one.seen, like.seen), (one.weights, like.weights)):
+            assert float((found - same).abs().max() / same.abs().max()) <= 10 * TOLERANCE, name
     settings = SolverSettings(steps=20, smallest_steps=10, batch_size=4, success=0.6)
     # In float32: bfloat16, where a processor has it, rounds as the operations stand, which differ between the formats.
     results: dict[str, ScanResult] = {
