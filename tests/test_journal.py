@@ -459,6 +459,7 @@ def patch_line(**changes: Any) -> str:
         "evidence": evidence,
         "object_visible": True,
         "index": 9,
+        "likeness": 0.25,
     }
     return json.dumps({"patch": 0, "measured": good | changes})
 
@@ -466,7 +467,14 @@ def patch_line(**changes: Any) -> str:
 def test_a_whole_patch_is_read(two_done: Path) -> None:
     add_line(patch_line())(two_done)
     (suspect,) = Journal(two_done, FINGERPRINT).suspects(torch.device("cpu")).values()
-    assert (suspect.patch.window, suspect.index) == (Window(0, 0, 2, 2), 9)
+    assert (suspect.patch.window, suspect.index, suspect.likeness) == (Window(0, 0, 2, 2), 9, 0.25)
+
+
+def test_a_class_is_looked_at_again_of_which_an_earlier_version_measured_less(two_done: Path) -> None:
+    line = json.loads(patch_line())
+    del line["measured"]["likeness"]
+    add_line(json.dumps(line))(two_done)
+    assert Journal(two_done, FINGERPRINT).suspects(torch.device("cpu")) == {}
 
 
 @pytest.mark.parametrize(
@@ -479,6 +487,7 @@ def test_a_whole_patch_is_read(two_done: Path) -> None:
         pytest.param(patch_line(colours=[0.5]), id="flat colours"),
         pytest.param(patch_line(colours=[[[9.0]]]), id="no such colour"),
         pytest.param(patch_line(index="9"), id="an index in words"),
+        pytest.param(patch_line(likeness=float("nan")), id="a likeness that is no number"),
         pytest.param(patch_line(worth=float("nan")), id="a worth that is no number"),
         pytest.param(patch_line(index=10**400), id="an endless index"),
         pytest.param(patch_line(window=[0, 0, 2.5, 2]), id="half a pixel"),
