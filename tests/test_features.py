@@ -83,6 +83,21 @@ def test_where_the_logits_are_no_such_product_there_are_none(last: Layer) -> Non
         torch.testing.assert_close(found.seen @ found.weights, last(Network(last).seen(images())))
 
 
+class Shy(Network):
+    """Fails where somebody watches its operations."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        if torch.utils._python_dispatch._get_current_dispatch_mode() is not None:
+            raise NotImplementedError("not while you look")
+        return super().forward(images)
+
+
+def test_a_network_that_does_not_bear_to_be_watched_shows_none() -> None:
+    classifier = Classifier(Shy(linear()), CPU, SHAPE)
+    assert features(classifier, images()) is None
+    assert classifier.predict(images()).shape == (9, CLASSES)
+
+
 def test_they_are_taken_in_parts_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     whole, network = Classifier(Network(linear()), CPU, SHAPE), Network(linear())
     parts = Classifier(network, CPU, SHAPE)

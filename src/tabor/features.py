@@ -62,17 +62,19 @@ class _Products(TorchDispatchMode):
 
 @torch.no_grad()
 def features(classifier: Classifier, images: Tensor) -> Features | None:
-    """Returns what the network itself sees in images (N, C, H, W); None where its last layer is no product.
+    """Returns what the network itself sees in images (N, C, H, W).
 
-    Raises:
-        ModelError: a logit is not a finite number.
+    None where its last layer is no product, or where it fails while that is watched for.
     """
     seen: list[Tensor] = []
     logits: list[Tensor] = []
     weights = None
     for part in images.split(classifier.answered_at_once):
-        with _Products(classifier.num_classes) as products:
-            logits.append(classifier.predict(part))
+        try:
+            with _Products(classifier.num_classes) as products:
+                logits.append(classifier.predict(part))
+        except Exception:  # noqa: BLE001 (a stranger's forward may raise anything, and need not bear to be watched)
+            return None
         if products.last is None or len(products.last[0]) != len(part):
             return None
         seen.append(products.last[0])
