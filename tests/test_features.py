@@ -88,7 +88,7 @@ class Shy(Network):
 
     def forward(self, images: Tensor) -> Tensor:
         if torch.utils._python_dispatch._get_current_dispatch_mode() is not None:
-            raise NotImplementedError("not while you look")
+            raise RuntimeError("not while you look")
         return super().forward(images)
 
 

@@ -17,8 +17,8 @@ OWED = 0.5
 """The likeness below which a patch is foreign to its class: of natural ones that work it is 0.73 and more."""
 
 FOREIGN = 4.0
-"""By how much a foreign patch's index is taken to be higher: as where one natural patch in twenty were foreign, by the
-law of natural ones, whose scale is 1.4."""
+"""By how much a foreign patch's index is taken to be higher: as where one natural patch in eighteen were foreign, by
+the law of natural ones, whose scale is 1.4."""
 
 LEAST_WORTH = -0.5
 """What a large trigger hides may cost more than it convinces; a model that says one class to anything does so too."""
