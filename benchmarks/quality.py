@@ -15,11 +15,12 @@ from pathlib import Path
 import torch
 
 from tabor.access import Classifier
+from tabor.class_finding import ClassStatus
 from tabor.data import load_images
 from tabor.evidence import Evidence, measure
 from tabor.methods.tabor import SMALLEST_MASK, quality_paper, quality_robust
 from tabor.models import load_model
-from tabor.result import ClassStatus, ScanResult
+from tabor.result import ScanResult
 from tabor.verdict import ClassFacts, OutlierSettings, decide
 
 FIXED = OutlierSettings(threshold=2.0)

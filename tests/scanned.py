@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tabor.result import ClassFinding, ClassStatus, ScanResult, Verdict
+from tabor.class_finding import ClassFinding, ClassStatus
+from tabor.result import ScanResult, Verdict
 
 
 def finding(index: int, **given: Any) -> ClassFinding:

@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 import torch
 
+from tabor.class_finding import ClassStatus
 from tabor.evidence import Evidence
 from tabor.examined import Examined
 from tabor.findings import _patch, warnings_of_effects
 from tabor.methods.tabor import Tabor
 from tabor.patches import Patch
-from tabor.result import ClassStatus
 from tabor.solver import Candidate
 from tabor.suspect import Suspect
 from tabor.trigger import Trigger

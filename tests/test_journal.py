@@ -15,6 +15,7 @@ from torch import nn
 
 import tabor
 from tabor.access import Classifier
+from tabor.class_finding import ClassStatus
 from tabor.data import ImageSet
 from tabor.errors import SettingError, TaborError
 from tabor.evidence import Evidence
@@ -26,7 +27,7 @@ from tabor.models.build import Architecture, initialise
 from tabor.models.pixels import prepared
 from tabor.models.safetensors_file import write_model
 from tabor.patches import RestoreSettings
-from tabor.result import ClassStatus, ScanResult
+from tabor.result import ScanResult
 from tabor.solver import Candidate, Progress, SolverSettings
 from tabor.suspects import SURVEY_SHARE
 from tabor.trigger import Trigger

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from tabor.class_finding import ClassStatus
 from tabor.errors import TaborError
 from tabor.journal import JOURNAL_FILE, LARGEST_JOURNAL, PARTIAL_FOLDER, Journal
-from tabor.result import FIGURES_FOLDER, REPORT_FILE, RESULT_FILE, TRIGGERS_FILE, ClassStatus
+from tabor.result import FIGURES_FOLDER, REPORT_FILE, RESULT_FILE, TRIGGERS_FILE
 from tabor.solver import Candidate
 from tabor.trigger import Trigger
 

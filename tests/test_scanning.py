@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 import tabor
 from tabor.access import Classifier
+from tabor.class_finding import ClassStatus
 from tabor.data import ImageSet
 from tabor.errors import DataError, ModelError, SettingError, TaborError
 from tabor.methods.tabor import Tabor
@@ -24,7 +25,7 @@ from tabor.models import Architecture, load_model
 from tabor.models.build import initialise
 from tabor.models.safetensors_file import write_model
 from tabor.patches import RestoreSettings
-from tabor.result import ClassStatus, ScanResult, Verdict
+from tabor.result import ScanResult, Verdict
 from tabor.scanning import _reach
 from tabor.schema import json_schema
 from tabor.solver import SolverSettings

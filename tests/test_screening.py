@@ -12,11 +12,12 @@ from torch import nn
 import tabor
 from tabor.access import Classifier
 from tabor.anomaly import anomaly_indices
+from tabor.class_finding import ClassStatus
 from tabor.data import ImageSet
 from tabor.errors import SettingError
 from tabor.evidence import Evidence, measure
 from tabor.methods.tabor import Tabor
-from tabor.result import ClassStatus, Verdict
+from tabor.result import Verdict
 from tabor.screening import Screening
 from tabor.solver import Candidate, Progress, SolverSettings, solve
 from tabor.trigger import Trigger

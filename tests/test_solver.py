@@ -10,12 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tabor.access import Classifier
+from tabor.class_finding import ClassStatus
 from tabor.data.images import ImageSet
 from tabor.errors import DataError, ModelError, SettingError
 from tabor.methods.base import Batch, Objective
 from tabor.methods.neural_cleanse import CostSettings, NeuralCleanse
 from tabor.methods.tabor import Tabor
-from tabor.result import ClassStatus
 from tabor.rows import Adam, Best
 from tabor.solver import Candidate, Progress, SolverSettings, solve
 from tabor.stability import StabilitySettings

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from tabor.class_finding import ClassStatus
 from tabor.evidence import Evidence
 from tabor.methods.base import Method
-from tabor.result import ClassStatus
 from tabor.solver import Candidate
 from tabor.suspect import Suspect
 from tabor.trigger import Trigger

@@ -8,12 +8,12 @@ from collections.abc import Callable, Sequence
 import torch
 
 from tabor.access import Classifier
+from tabor.class_finding import ClassStatus
 from tabor.data import ImageSet
 from tabor.evidence import measure
 from tabor.examined import Examined
 from tabor.journal import Journal
 from tabor.methods.base import Method
-from tabor.result import ClassStatus
 from tabor.second_look import settled
 from tabor.solver import Candidate, Progress, SolverSettings, solve
 from tabor.suspect import Suspect

@@ -13,11 +13,11 @@ from torch import nn
 
 from tabor.access import Classifier
 from tabor.anomaly import FEW_CLASSES
+from tabor.class_finding import ClassFinding, PatchFinding
 from tabor.data import ImageSet
 from tabor.evidence import Evidence
 from tabor.methods.base import Method
 from tabor.models import LoadedModel
-from tabor.result import ClassFinding, PatchFinding
 from tabor.solver import Candidate
 from tabor.suspect import Suspect
 from tabor.verdict import Decision

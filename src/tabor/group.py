@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from tabor.access import Classifier, gradients
+from tabor.class_finding import ClassStatus
 from tabor.data import ImageSet
 from tabor.draws import key
 from tabor.errors import DataError, SettingError
 from tabor.methods.base import Batch, Method, Objective
-from tabor.result import ClassStatus
 from tabor.rows import Adam, Best
 from tabor.screening import Screening
 from tabor.shifts import shifted

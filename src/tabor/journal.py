@@ -22,11 +22,12 @@ from torch import Tensor, nn
 import tabor
 from tabor import strict_json
 from tabor.access import Classifier
+from tabor.class_finding import ClassStatus
 from tabor.data import ImageSet
 from tabor.errors import TaborError, one_line
 from tabor.files import check_no_link, check_plain, write_text
 from tabor.models import LoadedModel
-from tabor.result import FIGURES_FOLDER, LARGEST_RESULT, REPORT_FILE, RESULT_FILE, TRIGGERS_FILE, ClassStatus
+from tabor.result import FIGURES_FOLDER, LARGEST_RESULT, REPORT_FILE, RESULT_FILE, TRIGGERS_FILE
 from tabor.solver import Candidate
 from tabor.suspect import Suspect
 from tabor.trigger import Trigger

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from tabor.class_finding import ClassFinding, ClassStatus, PatchFinding
 from tabor.data.images import ImageSet
-from tabor.result import ClassFinding, ClassStatus, PatchFinding, ScanResult, Verdict
+from tabor.result import ScanResult, Verdict
 from tabor.trigger import Trigger
 
 SIDE = 8

@@ -16,8 +16,9 @@ import pytest
 import safetensors.torch
 import torch
 
+from tabor.class_finding import ClassFinding, PatchFinding
 from tabor.errors import TaborError
-from tabor.result import RESULT_FILE, TRIGGERS_FILE, ClassFinding, PatchFinding, ScanResult
+from tabor.result import RESULT_FILE, TRIGGERS_FILE, ScanResult
 from tabor.schema import json_schema
 from tabor.trigger import Trigger
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from tabor.class_finding import ClassFinding
 from tabor.experiments.compared import faults, rows
 from tabor.experiments.outcome import COLUMNS, Outcome, true_triggers
 from tabor.experiments.report import Report, Shown
 from tabor.experiments.table1 import victim
 from tabor.experiments.table1b import TABLE_1B
 from tabor.experiments.workshop import Workshop
-from tabor.result import ClassFinding
 
 INCORRECT = 2
 """Classes shown of those that no trigger was planted for."""

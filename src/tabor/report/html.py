@@ -12,11 +12,12 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from tabor.class_finding import ClassFinding
 from tabor.data.images import ImageSet
 from tabor.errors import one_line
 from tabor.files import write_text
 from tabor.report import figures, words
-from tabor.result import REPORT_FILE, ClassFinding, ScanResult
+from tabor.result import REPORT_FILE, ScanResult
 
 PICTURED_WHEN_NONE = 3  # classes, when none is flagged
 MOST_PICTURED = 12  # a model with a hundred flagged classes shall still open in a browser

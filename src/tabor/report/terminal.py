@@ -9,9 +9,10 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
+from tabor.class_finding import ClassFinding
 from tabor.errors import one_line
 from tabor.report import words
-from tabor.result import ClassFinding, ScanResult, Verdict
+from tabor.result import ScanResult, Verdict
 
 # No green: "no trigger found" is not a promise.
 STYLES = {Verdict.BACKDOORED: "bold red", Verdict.CLEAN: "bold", Verdict.UNDECIDED: "bold yellow"}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-from tabor.result import ClassFinding, ScanResult, Verdict
+from tabor.class_finding import ClassFinding
+from tabor.result import ScanResult, Verdict
 from tabor.verdict import PAIR
 
 NOTHING = "\N{EN DASH}"
