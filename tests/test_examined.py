@@ -179,3 +179,8 @@ def test_what_was_restored_is_what_works() -> None:
 def test_the_record_of_a_patch_says_of_which_class_it_is_an_effect() -> None:
     found = [_patch(suspect(9.0, effect_of=k)) for k in (7, None)]
     assert [(p.effect_of, p.anomaly_index) for p in found if p is not None] == [(7, None), (None, 9.0)]
+
+
+def test_the_record_of_a_patch_says_how_much_is_owed_to_how_its_class_looks() -> None:
+    found = [_patch(replace(suspect(9.0), likeness=like)) for like in (0.25, 0.75, None)]
+    assert [(p.likeness, p.anomaly_index) for p in found if p is not None] == [(0.25, 13.0), (0.75, 9.0), (None, 9.0)]

@@ -36,6 +36,8 @@ class PatchFinding:
         crop_accuracy: share of images classified rightly with its place hidden in black; where that leaves too few of
             the right answers, in black or white, whichever leaves more.
         effect_of: the class whose patch it is taken for an effect of; None: of none.
+        likeness: the share of the strongest patch's effect that is owed to how the class looks, by which it is foreign
+            or not (`tabor.likeness`); may lie outside [0, 1].  None where the patch says nothing, or nobody can tell.
     """
 
     window: tuple[int, int, int, int]
@@ -44,6 +46,7 @@ class PatchFinding:
     attack_success: float
     crop_accuracy: float
     effect_of: int | None = None
+    likeness: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

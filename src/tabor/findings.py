@@ -66,6 +66,7 @@ def _patch(suspect: Suspect | None) -> PatchFinding | None:
         attack_success=suspect.attack_success,
         crop_accuracy=suspect.crop_accuracy,
         effect_of=suspect.effect_of,
+        likeness=suspect.likeness,
     )
 
 

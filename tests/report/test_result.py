@@ -236,9 +236,7 @@ def test_a_class_not_scanned(scan_result: ScanResult) -> None:
 
 
 def test_a_patch_that_nearly_flags_its_class_is_most_suspicious(scan_result: ScanResult) -> None:
-    strong = PatchFinding(
-        window=(0, 0, 2, 2), worth=1.0, anomaly_index=4.9, attack_success=0.9, crop_accuracy=0.9, effect_of=None
-    )
+    strong = PatchFinding(window=(0, 0, 2, 2), worth=1.0, anomaly_index=4.9, attack_success=0.9, crop_accuracy=0.9)
     classes = tuple(
         dataclasses.replace(f, anomaly_index=None, patch=strong) if f.index == 4 else f for f in scan_result.classes
     )
