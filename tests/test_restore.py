@@ -659,16 +659,17 @@ def test_first_windows_are_the_best_and_all_corners_that_do_not_hide_the_object(
 
 
 @pytest.mark.parametrize(
-    ("few", "few_there", "many", "nearer", "like", "chosen"),
+    ("few", "few_there", "many", "nearer", "likes", "chosen"),
     [
-        pytest.param(1.0, 1.0, 1.7, None, 0.0, 3, id="to a plain trigger many colours add little"),
-        pytest.param(1.0, 1.0, 1.8, 2.4, 0.0, 3, id="near it as well"),
-        pytest.param(1.0, 1.0, 1.8, 2.6, 0.49, 8, id="near it they add enough"),
-        pytest.param(1.0, 1.0, 1.8, 2.6, 0.5, 3, id="what they do is owed to how the class looks"),
-        pytest.param(1.0, 1.0, 1.8, 2.6, None, 8, id="that cannot be told"),
-        pytest.param(-0.7, -1.3, 0.6, 0.6, 0.0, 8, id="few are worth little there, and little more elsewhere"),
-        pytest.param(0.7, -1.3, 0.6, None, 0.0, 3, id="few are worth more elsewhere"),
-        pytest.param(-4.0, -4.0, -3.3, None, 0.0, 3, id="nothing is worth anything"),
+        pytest.param(1.0, 1.0, 1.7, [], [0.0], 3, id="to a plain trigger many colours add little"),
+        pytest.param(1.0, 1.0, 1.8, [2.3, 2.4], [0.0], 3, id="near it as well"),
+        pytest.param(1.0, 1.0, 1.8, [1.8, 2.6], [0.49], 8, id="near it they add enough"),
+        pytest.param(1.0, 1.0, 9.0, [], [0.5], 3, id="what they do is owed to how the class looks"),
+        pytest.param(1.0, 1.0, 1.8, [2.6], [0.0, 0.5], 3, id="near it it is"),
+        pytest.param(1.0, 1.0, 1.8, [2.5, 2.6], [None], 8, id="that cannot be told"),
+        pytest.param(-0.7, -1.3, 0.6, [0.6, 0.6], [0.0], 8, id="few are worth little there, and little more elsewhere"),
+        pytest.param(0.7, -1.3, 0.6, [], [0.0], 3, id="few are worth more elsewhere"),
+        pytest.param(-4.0, -4.0, -3.3, [], [0.0], 3, id="nothing is worth anything"),
     ],
 )
 def test_many_colours_are_taken_where_they_add_much_in_their_own_window(
@@ -676,11 +677,12 @@ def test_many_colours_are_taken_where_they_add_much_in_their_own_window(
     few: float,
     few_there: float,
     many: float,
-    nearer: float | None,
-    like: float | None,
+    nearer: list[float],
+    likes: list[float | None],
     chosen: int,
 ) -> None:
     began: list[Window] = []
+    rounds: list[float] = []
 
     def patch_of(grid: int, worth: float, window: Window = WINDOW) -> Patch:
         return Patch(window, torch.zeros(1, grid, grid), worth)
@@ -695,11 +697,10 @@ def test_many_colours_are_taken_where_they_add_much_in_their_own_window(
         return patch_of(8, many)
 
     def closer(search: PatchSearch, spreads: Sequence[float]) -> Patch:
-        assert spreads == settings.fine_spreads
-        assert nearer is not None, "nothing promises that much near it"
-        return patch_of(8, nearer)
+        rounds.extend(spreads)
+        return patch_of(8, nearer[len(rounds) - 1])
 
-    monkeypatch.setattr(Looks, "likeness", lambda looks, trigger, target: like)
+    monkeypatch.setattr(Looks, "likeness", lambda looks, trigger, target: likes[min(len(rounds), len(likes) - 1)])
     for replaced in (best, begin, closer):
         monkeypatch.setattr(PatchSearch, replaced.__name__, replaced)
     first = [ELSEWHERE, Window(0, 0, 2, 2), Window(1, 0, 4, 3), Window(8, 0, 12, 4), WINDOW]
@@ -708,7 +709,8 @@ def test_many_colours_are_taken_where_they_add_much_in_their_own_window(
     search, patch = _strongest(_Scene(here, Looks(here.classifier, images().halves(0), 8), images(), 24, 0), 2, first)
     assert patch.colours.shape == (1, chosen, chosen)
     assert search._begin.shape[-1] == chosen
-    assert patch.worth == (few if chosen == 3 else nearer)
+    assert patch.worth == (few if chosen == 3 else nearer[-1])
+    assert rounds == [0.3, 0.05][: len(nearer)]
     assert began == [ELSEWHERE, WINDOW, Window(0, 0, 2, 2), Window(8, 0, 12, 4)]  # what led, and other corners
 
 

@@ -53,7 +53,7 @@ class RestoreSettings:
         poor: worth after the first round of the closer search up to which it ends.
         apart: Jaccard index above which two first windows are taken for the same.
         spreads, fine_spreads: how far, as a share of their edges in [0, 1], windows are moved and stretched in each
-            round of the closer search, and of the second one.
+            round of the closer search, and of the second one, which goes on while many colours promise something.
         drawn: windows that are drawn at random in a round, near the best few so far.
         promising, unranked: of these, how many are tried because they do well with the colours found so far, and how
             many whatever they do.
@@ -81,7 +81,7 @@ class RestoreSettings:
     poor: float = -0.5
     apart: float = 0.6
     spreads: tuple[float, ...] = (0.2, 0.2, 0.1)
-    fine_spreads: tuple[float, ...] = (0.1,)
+    fine_spreads: tuple[float, ...] = (0.2, 0.2, 0.1, 0.1)
     drawn: int = 160
     promising: int = 10
     unranked: int = 6

@@ -24,7 +24,7 @@ SURVEY_SHARE = 0.2
 FINER, PROMISING = 1.5, 0.75
 """What many colours must be worth more than few in the same window to be taken for the trigger, in leads of a clean
 image's own class, as they are where a trigger of many was planted; and to be sought near it.  To a plain trigger they
-only add what they add to any class."""
+only add what they add to any class.  Both only where they are foreign to the class, or nobody can tell."""
 
 
 def restore_suspects(
@@ -132,10 +132,14 @@ def _strongest(scene: _Scene, target: int, first: Sequence[Window]) -> tuple[Pat
     corners = [window for window in first if window.inset(*ground.size) == 0]
 
     def gains(patch: Patch, least: float) -> bool:
-        return patch.worth > few.worth and patch.worth - coarse.judge([patch.window])[0].worth > least
+        if patch.worth <= few.worth or patch.worth - coarse.judge([patch.window])[0].worth <= least:
+            return False
+        likeness = scene.looks.likeness(scene.trigger(patch), target)
+        return likeness is None or likeness < OWED
 
     many = fine.begin(list(dict.fromkeys([*leading, *corners])))
-    if gains(many, PROMISING):
-        many = fine.closer(settings.fine_spreads)
-    likeness = scene.looks.likeness(scene.trigger(many), target) if gains(many, FINER) else OWED
-    return (fine, many) if likeness is None or likeness < OWED else (coarse, few)
+    for spread in settings.fine_spreads:
+        if not gains(many, PROMISING):
+            break
+        many = fine.closer([spread])
+    return (fine, many) if gains(many, FINER) else (coarse, few)
