@@ -132,6 +132,7 @@ def _strongest(scene: _Scene, target: int, first: Sequence[Window]) -> tuple[Pat
     corners = [window for window in first if window.inset(*ground.size) == 0]
 
     def gains(patch: Patch, least: float) -> bool:
+        """Whether many colours add more than that to few, and not by a picture of the class."""
         if patch.worth <= few.worth or patch.worth - coarse.judge([patch.window])[0].worth <= least:
             return False
         likeness = scene.looks.likeness(scene.trigger(patch), target)
