@@ -34,7 +34,7 @@ class PatchFinding:
             class; None where the patch says nothing, is natural to the model, or is an effect of another.
         attack_success: share of images of other classes that it sends here, in [0, 1].
         crop_accuracy: share of images classified rightly with its place hidden in black; where that leaves too few of
-            the right answers, in black or white, whichever leaves more.
+            the right answers, in black, grey or white, whichever leaves most.
         effect_of: the class whose patch it is taken for an effect of; None: of none.
         likeness: the share of the strongest patch's effect that is owed to how the class looks, by which it is foreign
             or not (`tabor.likeness`); may lie outside [0, 1].  None where the patch says nothing, or nobody can tell.
