@@ -175,6 +175,13 @@ def test_a_patch_that_is_foreign_to_its_class_stands_out_further(likeness: float
     assert replace(one, effect_of=3).anomaly_index is None
 
 
+def test_to_be_foreign_counts_for_as_much_as_the_patch_is_reliable() -> None:
+    """Not in full: in half-learned networks natural patches may be foreign, and those work on fewer images."""
+    one = replace(standing(2.0, 3.0, WINDOW), likeness=0.4)
+    evidence = replace(one.evidence, attacked=9, attacked_of=10, cropped_right=3, cropped_of=4)
+    assert replace(one, evidence=evidence).anomaly_index == pytest.approx(3.0 + FOREIGN * 0.9**2 * 0.75)
+
+
 def test_effects_and_what_is_natural_are_told_by_how_far_they_stand_out_in_their_window() -> None:
     """A patch of another class that is foreign as well is an effect all the same."""
     strong, weak = standing(4.0, 9.0, WINDOW), replace(standing(1.0, 7.0, Window(9, 9, 12, 12)), likeness=0.1)

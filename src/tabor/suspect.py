@@ -14,11 +14,11 @@ from tabor.patches import REAL_IMAGE, Patch
 from tabor.windows import Window
 
 OWED = 0.5
-"""The likeness below which a patch is foreign to its class: of natural ones that work it is 0.73 and more."""
+"""The likeness below which a patch is foreign to its class: of most natural ones that work it is 0.73 and more."""
 
 FOREIGN = 4.0
-"""By how much a foreign patch's index is taken to be higher: as where one natural patch in eighteen were foreign, by
-the law of natural ones, whose scale is 1.4."""
+"""By how much further a foreign patch is taken to stand out, before that is multiplied by how reliable it is: as where
+one natural patch in eighteen were foreign, by the law of natural ones, whose scale is 1.4."""
 
 LEAST_WORTH = -0.5
 """What a large trigger hides may cost more than it convinces; a model that says one class to anything does so too."""
@@ -91,14 +91,14 @@ class Suspect:
 
     @property
     def own_index(self) -> float | None:
-        """How far it stands out if it is no effect, further where it is foreign.
+        """How far it stands out if it is no effect, further where it is foreign and by how reliable it is.
 
         None where it says nothing, or is natural to the model.
         """
         natural = self.common and self.patch.worth <= REAL_IMAGE
         if self.index is None or not self.tells or natural:
             return None
-        return self.index + (FOREIGN if self.foreign else 0.0)
+        return self.index + (FOREIGN * self.reliability if self.foreign else 0.0)
 
     @property
     def anomaly_index(self) -> float | None:

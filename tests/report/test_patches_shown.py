@@ -28,7 +28,7 @@ def test_the_page_tells_of_the_patch(scan_result: ScanResult) -> None:
 @pytest.mark.parametrize(
     ("likeness", "said"),
     [
-        (-0.125, "That is below 0.50, as of hardly any natural patch, and the index is 4 more for it."),
+        (-0.125, "That is below 0.50, as of hardly any natural patch, and the index is 2.30 more for it."),
         (0.5, "Natural patches too have 0.50 and more."),
     ],
 )
