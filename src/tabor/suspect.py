@@ -24,6 +24,15 @@ LEAST_WORTH = -0.5
 """What a large trigger hides may cost more than it convinces; a model that says one class to anything does so too."""
 
 
+def reliability(attack_success: float, crop_accuracy: float) -> float:
+    """Returns what tells a planted patch from a natural one besides its strength, in [0, 1].
+
+    It works on nearly every image and hides little: attack success and crop accuracy, as in Eq. 8.  That the first
+    counts twice was found on clean models and victims; see docs/results/calibration.md.
+    """
+    return attack_success**2 * crop_accuracy
+
+
 @dataclass(frozen=True)
 class Suspect:
     """A class's patch, measured on images that no search saw.
@@ -67,12 +76,8 @@ class Suspect:
 
     @property
     def reliability(self) -> float:
-        """What tells a planted patch from a natural one besides its strength, in [0, 1].
-
-        It works on nearly every image and hides little: attack success and crop accuracy, as in Eq. 8.  That the first
-        counts twice was found on clean models and victims; see docs/results/calibration.md.
-        """
-        return self.attack_success**2 * self.crop_accuracy
+        """What tells it from a natural one besides its strength, in [0, 1]."""
+        return reliability(self.attack_success, self.crop_accuracy)
 
     @property
     def works(self) -> bool:

@@ -18,7 +18,7 @@ from tabor.errors import one_line
 from tabor.files import write_text
 from tabor.report import figures, words
 from tabor.result import REPORT_FILE, ScanResult
-from tabor.suspect import FOREIGN, OWED
+from tabor.suspect import FOREIGN, OWED, reliability
 
 PICTURED_WHEN_NONE = 3  # classes, when none is flagged
 MOST_PICTURED = 12  # a model with a hundred flagged classes shall still open in a browser
@@ -67,6 +67,7 @@ def render(result: ScanResult, images: ImageSet | None) -> str:
         facts=_facts(result),
         owed=OWED,
         foreign=FOREIGN,
+        reliability=reliability,
         style_hash=_style_hash(environment.get_template("report.css").render()),
     )  # fmt: skip
 
