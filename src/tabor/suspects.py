@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from tabor.access import Classifier
 from tabor.contrast import compared, patch_index
 from tabor.data import ImageSet
 from tabor.effects import is_common, with_effects
-from tabor.evidence import measure, right_without
+from tabor.evidence import measure
 from tabor.ground import Ground
 from tabor.likeness import Looks
 from tabor.patches import Patch, RestoreSettings
 from tabor.restore import PatchSearch, survey
+from tabor.scene import Scene
 from tabor.suspect import OWED, Suspect
-from tabor.trigger import Trigger
 from tabor.windows import Window
 
 SURVEY_SHARE = 0.2
@@ -58,7 +58,7 @@ def restore_suspects(
     search, confirm = halves
     ground = Ground(classifier, search, settings)
     right = int((classifier.predict(confirm.images).argmax(1) == confirm.labels).sum())
-    scene = _Scene(ground, Looks(classifier, halves, settings.judged), confirm, right, seed)
+    scene = Scene(ground, Looks(classifier, halves, settings.judged), confirm, right, seed)
     surveyed = survey(ground)
     on_step(SURVEY_SHARE)
     by_worth = sorted(targets, key=lambda target: -surveyed.best(target))[: settings.by_worth]
@@ -82,39 +82,11 @@ def restore_suspects(
     return with_effects(suspects, works)  # what is natural to the model has no effects
 
 
-@dataclass(frozen=True, eq=False)
-class _Scene:
-    """What looking closely at a class takes.
-
-    Attributes:
-        ground: the model and the images to search with.
-        looks: how the classes look to it.
-        confirm: the other images.
-        right: how many of these are classified rightly.
-        seed: of the colours that a search begins with.
-    """
-
-    ground: Ground
-    looks: Looks
-    confirm: ImageSet
-    right: int
-    seed: int
-
-    def trigger(self, patch: Patch) -> Trigger:
-        """The patch as a trigger for the images, on their device."""
-        return patch.trigger(*self.ground.size).to(self.confirm.images.device)
-
-
-def _look_closely(scene: _Scene, target: int, first: Sequence[Window]) -> Suspect:
+def _look_closely(scene: Scene, target: int, first: Sequence[Window]) -> Suspect:
     """Seeks a class's patch from these windows on."""
-    ground, confirm = scene.ground, scene.confirm
+    ground = scene.ground
     search, strongest = _strongest(scene, target, first)
-    patch = search.placed()
-    trigger = scene.trigger(patch)
-    least = ground.settings.least_kept * scene.right
-    sight = right_without(ground.classifier, trigger.mask, confirm, least)
-    evidence = replace(measure(ground.classifier, trigger, target, confirm), cropped_right=sight)
-    suspect = Suspect(patch, evidence, object_visible=sight >= max(least, 1))
+    suspect = scene.suspect(search.placed(), target)
     if not suspect.tells:
         return suspect
     others = compared(target, ground.classifier.num_classes, ground.settings.compared, scene.seed)
@@ -123,7 +95,7 @@ def _look_closely(scene: _Scene, target: int, first: Sequence[Window]) -> Suspec
     return replace(suspect, index=index * suspect.reliability, likeness=likeness)
 
 
-def _strongest(scene: _Scene, target: int, first: Sequence[Window]) -> tuple[PatchSearch, Patch]:
+def _strongest(scene: Scene, target: int, first: Sequence[Window]) -> tuple[PatchSearch, Patch]:
     """Returns the search that found the strongest patch, of few colours or of many, and that patch."""
     ground, settings = scene.ground, scene.ground.settings
     coarse, fine = (PatchSearch(ground, target, grid, scene.seed) for grid in (settings.grid, settings.fine_grid))
