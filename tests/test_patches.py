@@ -92,6 +92,7 @@ def test_counts_are_whole(name: str) -> None:
         {"by_worth": -1},
         {"by_score": -1},
         {"unranked": -1},
+        {"large": -1},
         {"learning_rate": 0.0},
         {"learning_rate": math.nan},
         {"shapes": ()},

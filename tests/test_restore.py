@@ -21,8 +21,8 @@ from tabor.ground import CLEAR, Ground, leads
 from tabor.likeness import Looks
 from tabor.patches import Patch, RestoreSettings
 from tabor.restore import PatchSearch, distinct, survey
-from tabor.suspect import Suspect
 from tabor.scene import Scene
+from tabor.suspect import Suspect
 from tabor.suspects import _strongest, restore_suspects
 from tabor.windows import Window
 
@@ -623,6 +623,23 @@ def test_colours_and_worth_are_what_each_start_followed_alone_gives(
         assert torch.allclose(patch.colours, colours, atol=1e-4)
         stamped = lead_of(here, others[: min(judged, here.fewest_others)], window, colours, target)
         assert patch.worth == pytest.approx(float(stamped - here.costs([window])[0]), abs=1e-4)
+
+
+def test_where_the_settings_say_so_no_search_begins_with_a_plain_colour() -> None:
+    begin = torch.zeros(1, 1, 3, 3)  # grey, and one step of Adam is one of the learning rate; white is what tells
+    (grey,) = seek(ground(replace(SETTINGS, plain=False)), [WINDOW], [2], begin, 1)
+    (white,) = seek(ground(), [WINDOW], [2], begin, 1)
+    assert torch.allclose(grey.colours, torch.tensor(SETTINGS.learning_rate).sigmoid().expand(1, 3, 3), atol=1e-3)
+    assert torch.allclose(
+        white.colours, torch.tensor(VIVID + SETTINGS.learning_rate).sigmoid().expand(1, 3, 3), atol=1e-3
+    )
+
+
+def test_another_search_has_the_same_costs() -> None:
+    here = ground()
+    other = here.sought_by(replace(SETTINGS, steps=1))
+    assert (other.settings.steps, here.settings) == (1, SETTINGS)
+    assert torch.equal(other.costs([WINDOW]), here.costs([WINDOW]))
 
 
 class Crossing(nn.Module):

@@ -54,9 +54,9 @@ def _plain_worth(ground: Ground, windows: Sequence[Window]) -> Tensor:
 def seek(ground: Ground, windows: Sequence[Window], targets: Sequence[int], begin: Tensor, steps: int) -> list[Patch]:
     """Optimises the colours of each window for its class, with images of other classes.
 
-    Each begins with random colours, and with the plain colour that does best there: a network that was taught a black
-    square answers to black and to nothing between, so that from grey no step leads there.  After
-    `RestoreSettings.trial_steps` the start that leads goes on alone.
+    Each begins with random colours, and unless the settings say otherwise with the plain colour that does best there: a
+    network that was taught a black square answers to black and to nothing between, so that from grey no step leads
+    there.  After `RestoreSettings.trial_steps` the start that leads goes on alone.
 
     Args:
         ground: the model and the images.
@@ -78,14 +78,17 @@ def seek(ground: Ground, windows: Sequence[Window], targets: Sequence[int], begi
 def _seek_part(
     ground: Ground, windows: Sequence[Window], targets: Sequence[int], begin: Tensor, steps: int
 ) -> list[Patch]:
-    tries, batch = 1 + len(begin), ground.settings.batch_size
+    batch = ground.settings.batch_size
     others = {target: ground.not_of(target) for target in set(targets)}
     count = min(ground.settings.judged, ground.fewest_others)
     turns = torch.arange(max(steps * batch, count), device=begin.device)
     places = torch.stack([others[k][turns % len(others[k])] for k in targets])
     aims = torch.tensor(targets, device=begin.device)
-    plain = _plain(ground, windows, targets)[:, None, :, None, None].expand(-1, 1, *begin.shape[1:])
-    starts = torch.cat([begin.expand(len(windows), *begin.shape), plain], 1)
+    starts = begin.repeat(len(windows), 1, 1, 1, 1)
+    if ground.settings.plain:
+        plain = _plain(ground, windows, targets)[:, None, :, None, None].expand(-1, 1, *begin.shape[1:])
+        starts = torch.cat([starts, plain], 1)
+    tries = starts.shape[1]
     adam = Adam([starts.flatten(0, 1)], ground.settings.learning_rate, (0.5, 0.9))
     trial = min(ground.settings.trial_steps, steps)
     recent = starts.new_zeros(len(windows) * tries)

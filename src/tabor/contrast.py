@@ -55,13 +55,12 @@ def patch_index(ground: Ground, patch: Patch, target: int, others: Sequence[int]
     return standing_out(patch.worth, [rival.worth for rival in rivals])
 
 
-def standing_out(lead: float, others: Sequence[float]) -> float:
+def standing_out(lead: float, others: Sequence[float], spread: float = SPREAD) -> float:
     """Returns how many robust standard deviations of the others a lead lies above the highest of them.
 
     Where that one is worth more than a real image, above the second: there may be two backdoors with one place.  The
-    deviation is 1.4826·MAD, not less than `SPREAD`.
+    deviation is 1.4826·MAD, not less than `spread`.
     """
     values = np.sort(np.asarray(others, dtype=np.float64))[::-1]
-    spread = max(mad(values), SPREAD)
     rival = values[1] if len(values) > 1 and values[0] > REAL_IMAGE else values[0]
-    return (lead - float(rival)) / spread
+    return (lead - float(rival)) / max(mad(values), spread)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 
@@ -54,6 +55,12 @@ class Ground:
         self._some = ImageSet(self.images[: settings.cropped], self.labels[: settings.cropped], ())
         self._right = int((logits.argmax(1) == self.labels)[: settings.cropped].sum())
         self._seen: dict[Window, int] = {}
+
+    def sought_by(self, settings: RestoreSettings) -> Ground:
+        """Returns the same for another search, in which windows cost the same."""
+        other = copy.copy(self)
+        other.settings = settings
+        return other
 
     @property
     def stamped_at_once(self) -> int:

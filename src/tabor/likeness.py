@@ -8,6 +8,8 @@ where images of the class lie, a planted one elsewhere.  Not in the paper; measu
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -46,6 +48,21 @@ class Looks:
             trigger: on the classifier's device.
             target: the class.
         """
+        return self._share(trigger, target, _on_average)
+
+    def familiarity(self, trigger: Trigger, target: int) -> float | None:
+        """Returns the share of a trigger's effect that lies where any of the class's images do.
+
+        As `likeness`, but of that part of the change which lies in the directions in which the images of the class
+        differ most from the mean of all others: half as many as there are images of it.  A large patch may be a picture
+        of what few of them show.
+
+        None where that cannot be told, as there.
+        """
+        return self._share(trigger, target, _in_particular)
+
+    def _share(self, trigger: Trigger, target: int, directions: Callable[[Tensor], Tensor]) -> float | None:
+        """The share of the effect in these directions, (D, F) and orthonormal, of the class's images beside others."""
         own = self._labels == target
         images = self._others.images[self._others.labels != target][: self._measured]
         if self._clean is None or not bool(own.any()) or len(images) == 0:
@@ -53,11 +70,22 @@ class Looks:
         before, after = features(self._classifier, images), features(self._classifier, trigger.stamp(images))
         if before is None or after is None:
             return None
-        change = (after.seen - before.seen).mean(0)
-        look = self._clean.seen[own].mean(0) - self._clean.seen[~own].mean(0)
-        answer = _above_the_others(self._clean.weights, target)
-        effect, length = float(change @ answer), float(look @ look)
-        return float((change @ look) * (look @ answer)) / (effect * length) if min(effect, length) > 0 else None
+        change, answer = (after.seen - before.seen).mean(0), _above_the_others(self._clean.weights, target)
+        effect = float(change @ answer)
+        basis = directions(self._clean.seen[own] - self._clean.seen[~own].mean(0))
+        return float((basis @ change) @ (basis @ answer)) / effect if effect > 0 and len(basis) else None
+
+
+def _on_average(differences: Tensor) -> Tensor:
+    """The direction (1, F) of the mean of differences (N, F); none (0, F) where that is 0."""
+    mean = differences.mean(0, keepdim=True)
+    return mean / mean.norm() if bool(mean.any()) else mean[:0]
+
+
+def _in_particular(differences: Tensor) -> Tensor:
+    """The directions (D, F) that differences (N, F) have most in, half as many as there are; none where all are 0."""
+    directions = torch.linalg.svd(differences, full_matrices=False).Vh
+    return directions[: max(1, len(differences) // 2)] if bool(differences.any()) else directions[:0]
 
 
 def _above_the_others(weights: Tensor, target: int) -> Tensor:

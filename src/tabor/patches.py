@@ -57,13 +57,15 @@ class RestoreSettings:
         drawn: windows that are drawn at random in a round, near the best few so far.
         promising, unranked: of these, how many are tried because they do well with the colours found so far, and how
             many whatever they do.
-        tries: random colours that the search for a window's colours begins with, besides a plain one.
+        tries: random colours that the search for a window's colours begins with.
+        plain: whether it also begins with the plain colour that does best there.
         trial_steps: optimiser steps after which the start that leads goes on alone.
         steps, first_steps: optimiser steps on the colours, and in the first look.
         compared: how many other classes, at most, tell by their leads in a patch's window what is natural there.
         surveyed, batch_size, judged, cropped: images that the survey takes, that a step on the colours takes, that a
             patch is judged by, and that tell what a window hides.
         learning_rate: of Adam, on the colours before the sigmoid.
+        large: how many classes are looked at for a large trigger (`tabor.large`).
     """
 
     shapes: tuple[tuple[float, float], ...] = (*EVERYWHERE, *AT_THE_BORDER)
@@ -86,6 +88,7 @@ class RestoreSettings:
     promising: int = 10
     unranked: int = 6
     tries: int = 2
+    plain: bool = True
     trial_steps: int = 8
     steps: int = 20
     first_steps: int = 10
@@ -95,6 +98,7 @@ class RestoreSettings:
     judged: int = 64
     cropped: int = 64
     learning_rate: float = 0.6
+    large: int = 16
 
     def __post_init__(self) -> None:
         positive = (
@@ -114,7 +118,7 @@ class RestoreSettings:
             self.judged,
             self.cropped,
         )
-        others = (self.by_worth, self.by_score, self.unranked)
+        others = (self.by_worth, self.by_score, self.unranked, self.large)
         if not all(isinstance(count, int) for count in (*positive, *others)):
             raise SettingError(f"the search for patches needs whole numbers as counts, got {self}")
         if min(positive) < 1:

@@ -11,6 +11,7 @@ from tabor.data import ImageSet
 from tabor.effects import is_common, with_effects
 from tabor.evidence import measure
 from tabor.ground import Ground
+from tabor.large import large_suspects
 from tabor.likeness import Looks
 from tabor.patches import Patch, RestoreSettings
 from tabor.restore import PatchSearch, survey
@@ -18,8 +19,8 @@ from tabor.scene import Scene
 from tabor.suspect import OWED, Suspect
 from tabor.windows import Window
 
-SURVEY_SHARE = 0.2
-"""How much of the work the survey is, for the progress line."""
+SURVEY_SHARE, CLOSER_SHARE = 0.2, 0.8
+"""How much of the work the survey is, and with it the closer look, for the progress line."""
 
 FINER, PROMISING = 1.5, 0.75
 """What many colours must be worth more than few in the same window to be taken for the trigger, in leads of a clean
@@ -41,8 +42,8 @@ def restore_suspects(
 ) -> dict[int, Suspect]:
     """Seeks the patches of the classes that are suspicious for one of two reasons.
 
-    Those are the classes whose best first window is worth most, and those with the smallest scores.  A class for which
-    every window hides the object has no patch.
+    Those are the classes whose best first window is worth most, and those with the smallest scores; and those that
+    answer to a large patch that is foreign to them.  A class for which every window hides the object has no patch.
 
     Args:
         classifier: the model.
@@ -72,7 +73,10 @@ def restore_suspects(
             suspects[target] = _look_closely(scene, target, first)
             if on_suspect is not None:
                 on_suspect(target, suspects[target])
-        on_step(SURVEY_SHARE + (1 - SURVEY_SHARE) * (close.index(target) + 1) / len(close))
+        on_step(SURVEY_SHARE + (CLOSER_SHARE - SURVEY_SHARE) * (close.index(target) + 1) / len(close))
+    large = large_suspects(scene, targets, lambda share: on_step(CLOSER_SHARE + (1 - CLOSER_SHARE) * share))
+    suspects |= {target: found for target, found in large.items() if _further(found, suspects.get(target))}
+    on_step(1.0)
 
     def works(patch: Patch, target: int) -> bool:
         return measure(classifier, patch.trigger(*ground.size).to(classifier.device), target, confirm).works
@@ -80,6 +84,13 @@ def restore_suspects(
     suspects = with_effects(suspects, works)
     suspects = {target: replace(s, common=is_common(s, suspects.values())) for target, s in suspects.items()}
     return with_effects(suspects, works)  # what is natural to the model has no effects
+
+
+def _further(found: Suspect, known: Suspect | None) -> bool:
+    """Whether a patch stands out further than what is known of its class by now."""
+    if known is None or known.anomaly_index is None:
+        return True
+    return found.anomaly_index is not None and found.anomaly_index > known.anomaly_index
 
 
 def _look_closely(scene: Scene, target: int, first: Sequence[Window]) -> Suspect:
