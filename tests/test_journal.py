@@ -29,7 +29,7 @@ from tabor.models.safetensors_file import write_model
 from tabor.patches import RestoreSettings
 from tabor.result import ScanResult
 from tabor.solver import Candidate, Progress, SolverSettings
-from tabor.suspects import SURVEY_SHARE
+from tabor.suspects import CLOSER_SHARE, SURVEY_SHARE
 from tabor.trigger import Trigger
 from tabor.windows import Window
 
@@ -353,7 +353,7 @@ def test_classes_that_were_looked_at_closely_are_not_looked_at_again(
     assert looked_at > 2
     resumed = {}
     for name, done in (("searched", 0.0), ("looked at two", 2 / looked_at)):
-        share = SEARCH_SHARE + (FIRST_LOOK_SHARE - SEARCH_SHARE) * (SURVEY_SHARE + (1 - SURVEY_SHARE) * done)
+        share = SEARCH_SHARE + (FIRST_LOOK_SHARE - SEARCH_SHARE) * (SURVEY_SHARE + (CLOSER_SHARE - SURVEY_SHARE) * done)
         with pytest.raises(Interrupted):
             run(method=Tabor(restoring=FEW), out=tmp_path / name, on_progress=after_share(share - 1e-6))
         assert len(measured(tmp_path / name)) == looked_at * done
