@@ -24,7 +24,7 @@ from tabor.windows import Window
 
 from .closed_form import CPU
 
-SIDE, COUNT, NOISES = 60, 48, 40
+SIDE, COUNT, NOISES = 60, 72, 40
 SETTINGS = RestoreSettings(judged=16, cropped=16, surveyed=4, by_worth=0, by_score=0)
 CORNER = Window(35, 35, 60, 60)
 """Where `EDGE` of the images' edge is cut off at the lower right."""
@@ -102,6 +102,15 @@ def test_what_the_classes_look_like_is_not() -> None:
 def test_a_class_that_is_not_looked_at_is_not_found() -> None:
     assert 2 not in large_suspects(scene(planted=10.0), [0, 1], ignore)
     assert large_suspects(scene(planted=10.0), [], ignore) == {}
+
+
+def test_a_class_of_few_images_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(large, "_foreign", lambda *_: pytest.fail("looked at"))
+    here = scene(planted=10.0)
+    search, confirm = images().halves(0)
+    few = search.select(torch.arange(16)), confirm.select(torch.arange(16))
+    rare = replace(here, looks=Looks(here.ground.classifier, few, 16))
+    assert large_suspects(rare, [0, 1, 2], ignore) == {}
 
 
 def test_of_many_classes_those_that_lead_after_a_few_steps_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:

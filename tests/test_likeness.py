@@ -140,6 +140,20 @@ def test_of_one_image_there_is_one_direction_and_of_none_that_differs_none() -> 
     assert _in_particular(torch.zeros(4, 2)).shape == _on_average(torch.zeros(4, 2)).shape == (0, 2)
 
 
+@pytest.mark.parametrize(("count", "known"), [(19, False), (20, True)])
+def test_of_a_class_with_few_images_nobody_knows_what_is_familiar(count: int, known: bool) -> None:
+    every = signs()
+    of_class = (every.labels == 1).nonzero().flatten()
+    more = signs(1)
+    also = torch.cat(
+        [(more.labels == 1).nonzero().flatten()[: count - len(of_class)], (more.labels == 0).nonzero().flatten()]
+    )
+    seen = looks(Wide(), (every, more.select(also)))
+    assert seen.known(1) is known
+    assert (seen.familiarity(trigger(CORNER, BOARD), 1) is not None) is known
+    assert seen.likeness(trigger(CORNER, BOARD), 1) is not None
+
+
 def test_a_picture_of_what_few_images_of_the_class_show_is_familiar_and_not_alike() -> None:
     halves = signs(), signs(1)
     odd = halves[0].images.clone()

@@ -45,7 +45,8 @@ def large_suspects(scene: Scene, targets: Sequence[int], on_step: Callable[[floa
 
     Args:
         scene: the model and the images.
-        targets: the classes to look at; of more than `RestoreSettings.large` those whose colours lead after few steps.
+        targets: the classes to look at, if there are enough images of them to tell what is familiar; of more than
+            `RestoreSettings.large` those whose colours lead after few steps.
         on_step: called with the share of the work done, in [0, 1].
 
     Returns:
@@ -54,11 +55,12 @@ def large_suspects(scene: Scene, targets: Sequence[int], on_step: Callable[[floa
     """
     settings = scene.ground.settings
     windows = _corners(scene.ground, EDGE)
-    if not windows or not settings.large or not targets:
+    known = [target for target in targets if scene.looks.known(target)]
+    if not windows or not settings.large or not known:
         return {}
     scene = replace(scene, ground=scene.ground.sought_by(_searched_by(settings)))
     found: dict[int, Suspect] = {}
-    close = targets if len(targets) <= settings.large else _leading(scene, windows, targets)
+    close = known if len(known) <= settings.large else _leading(scene, windows, known)
     for k, target in enumerate(close):
         if foreign := _foreign(scene, windows, target):
             found[target] = _judged(scene, target, _located(scene, target, foreign))

@@ -18,6 +18,10 @@ from tabor.data import ImageSet
 from tabor.features import features
 from tabor.trigger import Trigger
 
+FEWEST = 20
+"""Images of a class from which on it is known where any of its images lie: of faces, three of each person, natural
+patches had a familiarity of 0.18."""
+
 
 class Looks:
     """How the classes look to a network.
@@ -50,6 +54,10 @@ class Looks:
         """
         return self._share(trigger, target, _on_average)
 
+    def known(self, target: int) -> bool:
+        """Whether there are enough images of a class to tell a trigger's familiarity."""
+        return int((self._labels == target).sum()) >= FEWEST
+
     def familiarity(self, trigger: Trigger, target: int) -> float | None:
         """Returns the share of a trigger's effect that lies where any of the class's images do.
 
@@ -57,8 +65,10 @@ class Looks:
         differ most from the mean of all others: half as many as there are images of it.  A large patch may be a picture
         of what few of them show.
 
-        None where that cannot be told, as there.
+        None where that cannot be told, as there, and of a class that is not `known`.
         """
+        if not self.known(target):
+            return None
         return self._share(trigger, target, _in_particular)
 
     def _share(self, trigger: Trigger, target: int, directions: Callable[[Tensor], Tensor]) -> float | None:
