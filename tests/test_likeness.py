@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -45,6 +46,13 @@ class Wide(Signs):
         besides = 3 * images.flatten(1) @ torch.randn(144, 40, generator=torch.Generator().manual_seed(0))
         weights = torch.cat([WEIGHTS, torch.zeros(3, 40)], 1)
         return torch.cat([self.seen(images), besides], 1) @ weights.T
+
+
+class Huge(Signs):
+    """The same, with features near the end of single precision."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return (1e36 * self.seen(images)) @ (1e-36 * WEIGHTS.T)
 
 
 class Unlayered(Signs):
@@ -180,6 +188,16 @@ def test_a_picture_of_what_few_images_of_the_class_show_is_familiar_and_not_alik
 def test_where_it_cannot_be_told_there_is_none(seen: Looks, target: int) -> None:
     assert seen.likeness(trigger(SIGN, STRIPES), target) is None
     assert seen.familiarity(trigger(SIGN, STRIPES), target) is None
+
+
+def test_features_may_be_huge_or_none_at_all() -> None:
+    for share in (looks(Huge()).likeness, looks(Huge()).familiarity):
+        assert share(trigger(SIGN, STRIPES), 1) == pytest.approx(1, abs=0.1)
+    broken = looks()
+    assert broken._clean is not None
+    broken._clean.seen[3] = math.nan
+    assert broken.likeness(trigger(SIGN, STRIPES), 1) is None
+    assert broken.familiarity(trigger(SIGN, STRIPES), 1) is None
 
 
 def test_classes_that_look_alike_tell_nothing() -> None:

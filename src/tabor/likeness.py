@@ -80,10 +80,19 @@ class Looks:
         before, after = features(self._classifier, images), features(self._classifier, trigger.stamp(images))
         if before is None or after is None:
             return None
-        change, answer = (after.seen - before.seen).mean(0), _above_the_others(self._clean.weights, target)
-        effect = float(change @ answer)
-        basis = directions(self._clean.seen[own] - self._clean.seen[~own].mean(0))
-        return float((basis @ change) @ (basis @ answer)) / effect if effect > 0 and len(basis) else None
+        seen, own = _exactly(self._clean.seen), own.cpu()
+        change = (_exactly(after.seen) - _exactly(before.seen)).mean(0)
+        answer = _above_the_others(_exactly(self._clean.weights), target)
+        effect, differences = float(change @ answer), seen[own] - seen[~own].mean(0)
+        if not effect > 0 or not bool(differences.isfinite().all()):
+            return None
+        basis = directions(differences)
+        return float((basis @ change) @ (basis @ answer)) / effect if len(basis) else None
+
+
+def _exactly(values: Tensor) -> Tensor:
+    """The same in double precision, which not every device has: a stranger's may be as large as single goes."""
+    return values.detach().to("cpu", torch.float64)
 
 
 def _on_average(differences: Tensor) -> Tensor:
