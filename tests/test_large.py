@@ -14,7 +14,7 @@ from tabor.access import Classifier
 from tabor.contrast import standing_out
 from tabor.data import ImageSet
 from tabor.ground import Ground
-from tabor.large import EDGE, GRID, SPREAD, large_suspects
+from tabor.large import EDGE, GRID, SPREAD, _Tried, large_suspects
 from tabor.likeness import Looks
 from tabor.patches import Patch, RestoreSettings
 from tabor.scene import Scene
@@ -23,6 +23,7 @@ from tabor.suspects import restore_suspects
 from tabor.windows import Window
 
 from .closed_form import CPU
+from .test_restore import standing
 
 SIDE, COUNT, NOISES = 60, 72, 40
 SETTINGS = RestoreSettings(judged=16, cropped=16, surveyed=4, by_worth=0, by_score=0)
@@ -105,7 +106,7 @@ def test_a_class_that_is_not_looked_at_is_not_found() -> None:
 
 
 def test_a_class_of_few_images_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(large, "_foreign", lambda *_: pytest.fail("looked at"))
+    monkeypatch.setattr(large, "_try", lambda *_: pytest.fail("looked at"))
     here = scene(planted=10.0)
     search, confirm = images().halves(0)
     few = search.select(torch.arange(16)), confirm.select(torch.arange(16))
@@ -116,13 +117,33 @@ def test_a_class_of_few_images_is_not_looked_at(monkeypatch: pytest.MonkeyPatch)
 def test_of_many_classes_those_that_lead_after_a_few_steps_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     looked_at: list[int] = []
 
-    def foreign(_: Scene, windows: Sequence[Window], target: int) -> list[Patch]:
+    def tried(_: Scene, windows: Sequence[Window], target: int) -> list[_Tried]:
         looked_at.append(target)
         return []
 
-    monkeypatch.setattr(large, "_foreign", foreign)
+    monkeypatch.setattr(large, "_try", tried)
     large_suspects(scene(planted=10.0, settings=replace(SETTINGS, large=1)), [0, 1, 2], ignore)
     assert looked_at == [2]
+
+
+@pytest.mark.parametrize(("count", "looked_at"), [(3, {0, 1, 2}), (2, {2}), (1, {2})])
+def test_others_are_looked_at_only_beside_a_foreign_one(
+    count: int, looked_at: set[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, seen = large._try, []
+
+    def tried(here: Scene, windows: Sequence[Window], target: int) -> list[_Tried]:
+        seen.append(target)
+        return whole(here, windows, target)
+
+    monkeypatch.setattr(large, "_try", tried)
+    found = large_suspects(scene(planted=10.0, settings=replace(SETTINGS, large=count)), [2], ignore)
+    assert list(found) == [2]
+    assert len(set(seen)) == count
+    assert looked_at <= set(seen)
+    seen.clear()
+    assert large_suspects(scene(settings=replace(SETTINGS, large=count)), [2], ignore) == {}
+    assert set(seen) == {2}
 
 
 def test_none_is_sought_where_the_usual_search_sees_as_much() -> None:
@@ -130,42 +151,59 @@ def test_none_is_sought_where_the_usual_search_sees_as_much() -> None:
     assert large_suspects(scene(planted=10.0, settings=replace(SETTINGS, fine_grid=9)), [2], ignore) == {}
 
 
+def some(window: Window, worth: float, familiarity: float | None) -> _Tried:
+    return _Tried(Patch(window, torch.zeros(1, GRID, GRID), worth), familiarity)
+
+
 def test_it_stands_out_by_how_foreign_it_is_or_by_its_lead(monkeypatch: pytest.MonkeyPatch) -> None:
-    here = scene()
-    patch = Patch(CORNER, torch.zeros(1, GRID, GRID), 0.2)
-    rivals = {0: Patch(CORNER, torch.zeros(1, GRID, GRID), 0.9), 1: Patch(CORNER, torch.zeros(1, GRID, GRID), 0.5)}
-    familiarity = {0: 0.9, 1: 0.6}
-
-    def sought(_: Ground, windows: Sequence[Window], targets: Sequence[int], *__: object) -> list[Patch]:
-        assert list(windows) == [CORNER, CORNER]
-        return [rivals[k] for k in targets]
-
-    monkeypatch.setattr(large, "seek", sought)
-    monkeypatch.setattr(large, "_familiarity", lambda _, __, k: familiarity[k])
+    here, own = scene(), some(CORNER, 0.2, 0.3)
     works = {0: True, 1: True}
     monkeypatch.setattr(large, "_works", lambda _, __, k: works[k])
+    elsewhere = some(Window(0, 0, 25, 25), 5.0, 0.1)  # says nothing here
+
+    def index(zero: _Tried, one: _Tried) -> float:
+        return large._index(here, 2, own, {0: [elsewhere, zero], 1: [one, elsewhere], 2: [own, elsewhere]})
+
     # The lowest of the others is 0.3 above; their deviation is 1.4826 · 0.15.
-    assert large._index(here, patch, 2, 0.3) == pytest.approx(0.3 / (1.4826 * 0.15))
+    assert index(some(CORNER, 0.9, 0.9), some(CORNER, 0.5, 0.6)) == pytest.approx(0.3 / (1.4826 * 0.15))
+    assert index(some(CORNER, 0.9, 0.9), some(CORNER, 0.5, None)) == pytest.approx(0.6 / SPREAD)
     works[1] = False  # and so says nothing
-    assert large._index(here, patch, 2, 0.3) == pytest.approx(0.6 / SPREAD)
+    assert index(some(CORNER, 0.9, 0.9), some(CORNER, 0.5, 0.6)) == pytest.approx(0.6 / SPREAD)
     works[0] = False  # by its lead alone
-    assert large._index(here, patch, 2, 0.3) == pytest.approx(standing_out(0.2, [0.9, 0.5]))
+    assert index(some(CORNER, 0.9, 0.9), some(CORNER, 0.5, 0.6)) == pytest.approx(standing_out(0.2, [0.9, 0.5]))
     works[0] = True
-    rivals[0], rivals[1] = replace(rivals[0], worth=-2.0), replace(rivals[1], worth=-2.0)
-    assert large._index(here, patch, 2, 0.3) == pytest.approx(2.2 / 0.15)
+    assert index(some(CORNER, -2.0, 0.4), some(CORNER, -2.0, 0.4)) == pytest.approx(2.2 / 0.15)
+    assert large._index(here, 2, own, {2: [own]}) == 0
+
+
+def test_it_counts_where_it_stands_out_most_and_is_placed_where_it_is_worth_most(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    here = scene()
+    strong, odd = some(CORNER, 3.0, 0.4), some(Window(0, 35, 25, 60), 0.5, 0.1)
+    monkeypatch.setattr(large, "_index", lambda _, __, one, ___: 5.0 if one is odd else 2.0)
+    monkeypatch.setattr(large, "_try", lambda *_: [])
+    monkeypatch.setattr(Scene, "suspect", lambda _, patch, __: standing(patch.worth, None, patch.window))
+    suspect = large._judged(here, 2, [strong, odd], {})
+    assert suspect.patch.window == CORNER
+    assert suspect.likeness == 0.1
+    assert suspect.index == pytest.approx(5.0 * suspect.reliability)
+    monkeypatch.setattr(Scene, "suspect", lambda _, patch, __: standing(-1.0, None, patch.window))
+    silent = large._judged(here, 2, [strong, odd], {})
+    assert silent.index is silent.likeness is None
 
 
 def test_a_patch_that_is_not_foreign_or_does_not_work_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     here = scene(planted=10.0)
     here = replace(here, ground=here.ground.sought_by(large._searched_by(SETTINGS)))
-    (found,) = large._foreign(here, [CORNER], 2)
-    assert found.window == CORNER
+    tried = large._try(here, [CORNER], 2)
+    (found,) = large._working(here, 2, tried)
+    assert found.patch.window == CORNER
+    assert large._working(here, 2, [replace(found, familiarity=OWED), replace(found, familiarity=None)]) == []
     monkeypatch.setattr(large, "_works", lambda *_: False)
-    assert large._foreign(here, [CORNER], 2) == []
-    monkeypatch.undo()
-    for share in (None, OWED):
-        monkeypatch.setattr(large, "_familiarity", lambda *_, share=share: share)
-        assert large._foreign(here, [CORNER], 2) == []
+    assert large._working(here, 2, tried) == []
+    monkeypatch.setattr(large, "LEAST_WORTH", 1000.0)
+    assert large._try(here, [CORNER], 2)[0].familiarity is None
 
 
 @pytest.mark.parametrize(("share", "edge"), [(EDGE, 25), (0.48, 29)])

@@ -8,14 +8,14 @@ lie.  What was planted goes a way that none of them goes.  Not in the paper; mea
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from tabor.colours import seek
-from tabor.contrast import compared, standing_out
+from tabor.contrast import standing_out
 from tabor.evidence import WORKS, sent
 from tabor.ground import Ground
 from tabor.patches import Patch, RestoreSettings
@@ -40,6 +40,24 @@ SPREAD = 0.08
 """Least standard deviation that the familiarity of other classes' patches in a window is taken to have."""
 
 
+@dataclass(frozen=True, eq=False)
+class _Tried:
+    """What a class makes of a window.
+
+    Attributes:
+        patch: its best colours there.
+        familiarity: of the patch; None where it does not convince, or nobody can tell.
+    """
+
+    patch: Patch
+    familiarity: float | None
+
+    @property
+    def foreign(self) -> bool:
+        """Whether it is foreign to its class."""
+        return self.familiarity is not None and self.familiarity < OWED
+
+
 def large_suspects(scene: Scene, targets: Sequence[int], on_step: Callable[[float], None]) -> dict[int, Suspect]:
     """Returns the classes that answer to a large patch in a corner which is foreign to them.
 
@@ -50,22 +68,25 @@ def large_suspects(scene: Scene, targets: Sequence[int], on_step: Callable[[floa
         on_step: called with the share of the work done, in [0, 1].
 
     Returns:
-        For each of them its patch.  The index is how far it stands out, by how foreign it is or by its lead; the
-        likeness is its familiarity.  Empty where the usual search sees as much.
+        For each of them its patch.  The index is how far it stands out, by how foreign it is or by its lead, in the
+        corner where it does most; the likeness is its familiarity there.  Empty where the usual search sees as much.
     """
     settings = scene.ground.settings
     windows = _corners(scene.ground, EDGE)
-    known = [target for target in targets if scene.looks.known(target)]
-    if not windows or not settings.large or not known:
+    known = [k for k in range(scene.ground.classifier.num_classes) if scene.looks.known(k)]
+    if not windows or not settings.large:
         return {}
     scene = replace(scene, ground=scene.ground.sought_by(_searched_by(settings)))
-    found: dict[int, Suspect] = {}
-    close = known if len(known) <= settings.large else _leading(scene, windows, known)
-    for k, target in enumerate(close):
-        if foreign := _foreign(scene, windows, target):
-            found[target] = _judged(scene, target, _located(scene, target, foreign))
-        on_step((k + 1) / len(close))
-    return found
+    close = _leading(scene, windows, [k for k in known if k in targets], settings.large)
+    tried: dict[int, list[_Tried]] = {}
+    for target in close:
+        tried[target] = _try(scene, windows, target)
+        on_step(len(tried) / len(close))
+    foreign = {target: _working(scene, target, tried[target]) for target in close}
+    if any(foreign.values()):
+        others = [k for k in known if k not in close]
+        tried |= {k: _try(scene, windows, k) for k in _leading(scene, windows, others, settings.large - len(close))}
+    return {target: _judged(scene, target, found, tried) for target, found in foreign.items() if found}
 
 
 def _searched_by(settings: RestoreSettings) -> RestoreSettings:
@@ -90,61 +111,29 @@ def _begin(scene: Scene) -> Tensor:
     return (NOISE * start).to(images.device)
 
 
-def _leading(scene: Scene, windows: Sequence[Window], targets: Sequence[int]) -> list[int]:
-    """Those classes that after a few steps are worth most in any of the windows."""
-    settings = scene.ground.settings
+def _leading(scene: Scene, windows: Sequence[Window], targets: Sequence[int], count: int) -> list[int]:
+    """So many of these classes, and where there are more those that after a few steps are worth most in any window."""
+    if len(targets) <= count or not count:
+        return list(targets[:count])
     begin, worth = _begin(scene), {}
     for target in targets:
-        tried = seek(scene.ground, windows, [target] * len(windows), begin, settings.trial_steps)
+        tried = seek(scene.ground, windows, [target] * len(windows), begin, scene.ground.settings.trial_steps)
         worth[target] = max(patch.worth for patch in tried)
-    return sorted(targets, key=lambda target: -worth[target])[: settings.large]
+    return sorted(targets, key=lambda target: -worth[target])[:count]
 
 
-def _foreign(scene: Scene, windows: Sequence[Window], target: int) -> list[Patch]:
-    """The class's patches in these windows that work and are foreign to it, best first."""
+def _try(scene: Scene, windows: Sequence[Window], target: int) -> list[_Tried]:
+    """What the class makes of each window."""
     patches = seek(scene.ground, windows, [target] * len(windows), _begin(scene), scene.ground.settings.steps)
-    convincing = sorted((patch for patch in patches if patch.worth > LEAST_WORTH), key=lambda patch: -patch.worth)
-    shares = [_familiarity(scene, patch, target) for patch in convincing]
     return [
-        patch
-        for patch, share in zip(convincing, shares, strict=True)
-        if share is not None and share < OWED and _works(scene, patch, target)
+        _Tried(patch, scene.looks.familiarity(scene.trigger(patch), target) if patch.worth > LEAST_WORTH else None)
+        for patch in patches
     ]
 
 
-def _located(scene: Scene, target: int, foreign: Sequence[Patch]) -> Patch:
-    """The best of the class's foreign patches, in these windows and smaller and larger ones in the same corners."""
-    near = [
-        window
-        for share in NEAR
-        for window in _corners(scene.ground, share)
-        if any(window.overlap(patch.window) > 0 for patch in foreign)
-    ]
-    return max([*foreign, *_foreign(scene, near, target)], key=lambda patch: patch.worth)
-
-
-def _judged(scene: Scene, target: int, patch: Patch) -> Suspect:
-    """What is known of the class by its patch."""
-    suspect = scene.suspect(patch, target)
-    familiarity = _familiarity(scene, patch, target)
-    if not suspect.tells or familiarity is None:
-        return suspect
-    index = _index(scene, patch, target, familiarity)
-    return replace(suspect, index=index * suspect.reliability, likeness=familiarity)
-
-
-def _index(scene: Scene, patch: Patch, target: int, familiarity: float) -> float:
-    """How far the patch stands out in its window, by its lead or among those that work there by how foreign it is."""
-    ground = scene.ground
-    others = compared(target, ground.classifier.num_classes, ground.settings.compared, scene.seed)
-    rivals = seek(ground, [patch.window] * len(others), others, _begin(scene), ground.settings.steps)
-    natural = [
-        -rival_familiarity
-        for rival, k in zip(rivals, others, strict=True)
-        if _works(scene, rival, k) and (rival_familiarity := _familiarity(scene, rival, k)) is not None
-    ]
-    by_lead = standing_out(patch.worth, [rival.worth for rival in rivals])
-    return max(by_lead, standing_out(-familiarity, natural, SPREAD)) if natural else by_lead
+def _working(scene: Scene, target: int, tried: Sequence[_Tried]) -> list[_Tried]:
+    """Those that are foreign to the class and work on images that no search saw."""
+    return [one for one in tried if one.foreign and _works(scene, one.patch, target)]
 
 
 def _works(scene: Scene, patch: Patch, target: int) -> bool:
@@ -152,5 +141,37 @@ def _works(scene: Scene, patch: Patch, target: int) -> bool:
     return len(attacked) > 0 and float(attacked.float().mean()) >= WORKS
 
 
-def _familiarity(scene: Scene, patch: Patch, target: int) -> float | None:
-    return scene.looks.familiarity(scene.trigger(patch), target)
+def _judged(scene: Scene, target: int, foreign: Sequence[_Tried], tried: Mapping[int, Sequence[_Tried]]) -> Suspect:
+    """What is known of the class by these patches of its own, beside what all classes make of their windows."""
+    suspect = scene.suspect(_located(scene, target, foreign), target)
+    if not suspect.tells:
+        return suspect
+    indices = [_index(scene, target, one, tried) for one in foreign]
+    index, furthest = max(zip(indices, foreign, strict=True), key=lambda found: found[0])
+    return replace(suspect, index=index * suspect.reliability, likeness=furthest.familiarity)
+
+
+def _located(scene: Scene, target: int, foreign: Sequence[_Tried]) -> Patch:
+    """The patch that is worth most, of these and in smaller and larger squares in the same corners."""
+    near = [
+        window
+        for share in NEAR
+        for window in _corners(scene.ground, share)
+        if any(window.overlap(one.patch.window) > 0 for one in foreign)
+    ]
+    found = [*foreign, *_working(scene, target, _try(scene, near, target))]
+    return max((one.patch for one in found), key=lambda patch: patch.worth)
+
+
+def _index(scene: Scene, target: int, own: _Tried, tried: Mapping[int, Sequence[_Tried]]) -> float:
+    """How far a patch stands out in its window, by its lead or among those that work there by how foreign it is.
+
+    0 where no other class was tried.
+    """
+    window = own.patch.window
+    rivals = [(k, one) for k, every in tried.items() if k != target for one in every if one.patch.window == window]
+    natural = [-one.familiarity for k, one in rivals if one.familiarity is not None and _works(scene, one.patch, k)]
+    by_lead = standing_out(own.patch.worth, [one.patch.worth for _, one in rivals]) if rivals else 0.0
+    if own.familiarity is None or not natural:
+        return by_lead
+    return max(by_lead, standing_out(-own.familiarity, natural, SPREAD))
