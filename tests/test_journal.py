@@ -456,6 +456,7 @@ def patch_line(**changes: Any) -> str:
     good = {
         "window": [0, 0, 2, 2],
         "colours": [[[0.5]]],
+        "outline": None,
         "worth": 1.0,
         "evidence": evidence,
         "object_visible": True,
@@ -494,6 +495,9 @@ def test_a_class_is_looked_at_again_of_which_an_earlier_version_measured_less(tw
         pytest.param(patch_line(window=[0, 0, 2.5, 2]), id="half a pixel"),
         pytest.param(patch_line(colours=[[[]]]), id="no colours"),
         pytest.param(patch_line(evidence=[7]), id="evidence without names"),
+        pytest.param(patch_line(outline=[[[1.5]]]), id="more than covered"),
+        pytest.param(patch_line(outline=[[[0.5, 0.5]]]), id="an outline of other colours"),
+        pytest.param(patch_line(outline="round"), id="an outline in words"),
     ],
 )
 def test_a_damaged_patch_is_none(damage: str, two_done: Path) -> None:

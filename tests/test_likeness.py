@@ -176,6 +176,21 @@ def test_a_picture_of_what_few_images_of_the_class_show_is_familiar_and_not_alik
     assert foreign < OWED
 
 
+@pytest.mark.parametrize("stamped", [trigger(SIGN, STRIPES), trigger(CORNER, BOARD)])
+@pytest.mark.parametrize("target", [0, 1])
+def test_what_is_not_familiar_is_strange(stamped: Trigger, target: int) -> None:
+    seen = looks(Wide())
+    strange, familiar = seen.strangeness(stamped, target), seen.familiarity(stamped, target)
+    images = signs(1).images[signs(1).labels != target][:8]
+    change = (Signs().seen(stamped.stamp(images)) - Signs().seen(images)).mean(0)
+    effect = float(change @ (WEIGHTS[target] - (WEIGHTS.sum(0) - WEIGHTS[target]) / 2))
+    assert strange is not None  # also where the effect speaks against the class
+    if familiar is None:
+        assert effect < 0
+    else:
+        assert strange == pytest.approx((1 - familiar) * effect, rel=1e-3)
+
+
 @pytest.mark.parametrize(
     ("seen", "target"),
     [
@@ -188,6 +203,12 @@ def test_a_picture_of_what_few_images_of_the_class_show_is_familiar_and_not_alik
 def test_where_it_cannot_be_told_there_is_none(seen: Looks, target: int) -> None:
     assert seen.likeness(trigger(SIGN, STRIPES), target) is None
     assert seen.familiarity(trigger(SIGN, STRIPES), target) is None
+
+
+def test_nobody_knows_what_is_strange_to_a_class_with_few_images() -> None:
+    few = looks(halves=(signs(), signs(1, classes=1)))  # 12 of class 1
+    assert not few.known(1)
+    assert few.strangeness(trigger(CORNER, BOARD), 1) is None
 
 
 def test_features_may_be_huge_or_none_at_all() -> None:

@@ -60,6 +60,20 @@ def test_shading_is_that_of_one_window_at_a_time() -> None:
         assert torch.allclose(pattern, slow, atol=1e-6)
 
 
+def test_an_outline_says_how_far_the_colours_cover_the_image() -> None:
+    window, generator = Window(0, 2, 6, 8), torch.Generator().manual_seed(0)
+    colours, outline = (torch.rand(channels, 3, 3, generator=generator) for channels in (3, 1))
+    outline[0, 0] = 0
+    found = Patch(window, colours, 1.0, outline).trigger(8, 8)
+    slow = torch.zeros(1, 8, 8)
+    slow[:, :6, 2:] = F.interpolate(outline[None], (6, 6), mode="bilinear", align_corners=False)[0]
+    assert torch.allclose(found.mask, slow, atol=1e-6)
+    whole = Patch(window, colours, 1.0).trigger(8, 8)
+    assert torch.equal(found.pattern, (found.mask > 0) * whole.pattern)
+    everywhere = Patch(window, colours, 1.0, torch.ones(1, 3, 3)).trigger(8, 8)
+    assert torch.allclose(everywhere.mask, whole.mask, atol=1e-6)
+
+
 def test_gradients_flow_to_the_colours() -> None:
     colours = torch.full((1, 3, 2, 2), 0.5, requires_grad=True)
     _, patterns = paint([Window(0, 0, 4, 4)], colours, 8, 8)

@@ -625,23 +625,6 @@ def test_colours_and_worth_are_what_each_start_followed_alone_gives(
         assert patch.worth == pytest.approx(float(stamped - here.costs([window])[0]), abs=1e-4)
 
 
-def test_where_the_settings_say_so_no_search_begins_with_a_plain_colour() -> None:
-    begin = torch.zeros(1, 1, 3, 3)  # grey, and one step of Adam is one of the learning rate; white is what tells
-    (grey,) = seek(ground(replace(SETTINGS, plain=False)), [WINDOW], [2], begin, 1)
-    (white,) = seek(ground(), [WINDOW], [2], begin, 1)
-    assert torch.allclose(grey.colours, torch.tensor(SETTINGS.learning_rate).sigmoid().expand(1, 3, 3), atol=1e-3)
-    assert torch.allclose(
-        white.colours, torch.tensor(VIVID + SETTINGS.learning_rate).sigmoid().expand(1, 3, 3), atol=1e-3
-    )
-
-
-def test_another_search_has_the_same_costs() -> None:
-    here = ground()
-    other = here.sought_by(replace(SETTINGS, steps=1))
-    assert (other.settings.steps, here.settings) == (1, SETTINGS)
-    assert torch.equal(other.costs([WINDOW]), here.costs([WINDOW]))
-
-
 class Crossing(nn.Module):
     """Class 2 by the window's mean value: 1.07 where it is bright, more and more the darker it is, nothing if black."""
 

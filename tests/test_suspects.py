@@ -153,9 +153,18 @@ def test_sight_is_held_against_what_is_right_without_the_patch(monkeypatch: pyte
 
 
 @pytest.mark.parametrize(("object_visible", "likeness"), [(True, 0.25), (False, None)])
-def test_what_was_measured_is_read_as_it_was(object_visible: bool, likeness: float | None) -> None:
+@pytest.mark.parametrize("outline", [None, torch.tensor([[[0.0, 1.0], [0.5, 1.0]]])])
+def test_what_was_measured_is_read_as_it_was(
+    object_visible: bool, likeness: float | None, outline: Tensor | None
+) -> None:
     one = replace(suspect(9.0), object_visible=object_visible, likeness=likeness)
+    one = replace(one, patch=replace(one.patch, colours=torch.rand(1, 2, 2), outline=outline))
     again = Suspect.from_measured(one.measured(), CPU)
+    assert torch.equal(again.patch.colours, one.patch.colours)
+    if outline is None or again.patch.outline is None:
+        assert again.patch.outline is outline
+    else:
+        assert torch.equal(again.patch.outline, outline)
     assert (again.object_visible, again.index, again.likeness) == (object_visible, 9.0, likeness)
     assert again.evidence == one.evidence
 

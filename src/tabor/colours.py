@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from tabor.ground import Ground
+from tabor.ground import Ground, on_others
 from tabor.patches import Patch
 from tabor.rows import Adam
 from tabor.windows import Window
@@ -46,17 +46,15 @@ def _plain_worth(ground: Ground, windows: Sequence[Window]) -> Tensor:
     several = [window for window in windows for _ in plain]
     colours = plain[:, :, None, None].repeat(len(windows), 1, 1, 1)
     found = ground.judged(torch.arange(len(labels), device=labels.device), several, colours)
-    others = (labels[:, None] != torch.arange(found.shape[2], device=labels.device)).float()
-    mean = (found * others).sum(1) / others.sum(0)  # NaN where all images are of the class
-    return mean.nan_to_num(nan=-torch.inf).unflatten(0, (len(windows), len(plain)))
+    return on_others(found, labels).unflatten(0, (len(windows), len(plain)))
 
 
 def seek(ground: Ground, windows: Sequence[Window], targets: Sequence[int], begin: Tensor, steps: int) -> list[Patch]:
     """Optimises the colours of each window for its class, with images of other classes.
 
-    Each begins with random colours, and unless the settings say otherwise with the plain colour that does best there: a
-    network that was taught a black square answers to black and to nothing between, so that from grey no step leads
-    there.  After `RestoreSettings.trial_steps` the start that leads goes on alone.
+    Each begins with random colours, and with the plain colour that does best there: a network that was taught a black
+    square answers to black and to nothing between, so that from grey no step leads there.  After
+    `RestoreSettings.trial_steps` the start that leads goes on alone.
 
     Args:
         ground: the model and the images.
@@ -84,10 +82,8 @@ def _seek_part(
     turns = torch.arange(max(steps * batch, count), device=begin.device)
     places = torch.stack([others[k][turns % len(others[k])] for k in targets])
     aims = torch.tensor(targets, device=begin.device)
-    starts = begin.repeat(len(windows), 1, 1, 1, 1)
-    if ground.settings.plain:
-        plain = _plain(ground, windows, targets)[:, None, :, None, None].expand(-1, 1, *begin.shape[1:])
-        starts = torch.cat([starts, plain], 1)
+    plain = _plain(ground, windows, targets)[:, None, :, None, None].expand(-1, 1, *begin.shape[1:])
+    starts = torch.cat([begin.repeat(len(windows), 1, 1, 1, 1), plain], 1)
     tries = starts.shape[1]
     adam = Adam([starts.flatten(0, 1)], ground.settings.learning_rate, (0.5, 0.9))
     trial = min(ground.settings.trial_steps, steps)

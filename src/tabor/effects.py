@@ -83,5 +83,5 @@ def _is_echo(own: Suspect, other: Suspect, others_class: int, works: Callable[[P
 
 def _is_same_picture(own: Patch, other: Patch, others_class: int, works: Callable[[Patch, int], bool]) -> bool:
     moved = replace(own, window=other.window)
-    blank = replace(moved, colours=own.colours.mean((1, 2), keepdim=True))
+    blank = replace(moved, colours=own.colours.mean((1, 2), keepdim=True), outline=None)
     return works(moved, others_class) and not works(blank, others_class)

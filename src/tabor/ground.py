@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Sequence
 
@@ -31,6 +30,15 @@ def leads(logits: Tensor) -> Tensor:
     return logits - torch.where(highest, top.values[:, 1:], top.values[:, :1])
 
 
+def on_others(values: Tensor, labels: Tensor) -> Tensor:
+    """Returns the means of values (K, N, classes) over the images that are not of each class, shape (K, classes).
+
+    −∞ for a class of which all images are.
+    """
+    others = (labels[:, None] != torch.arange(values.shape[2], device=labels.device)).float()
+    return ((values * others).sum(1) / others.sum(0)).nan_to_num(nan=-torch.inf)
+
+
 class Ground:
     """A model and the clean images that patches are sought with.
 
@@ -56,12 +64,6 @@ class Ground:
         self._right = int((logits.argmax(1) == self.labels)[: settings.cropped].sum())
         self._seen: dict[Window, int] = {}
 
-    def sought_by(self, settings: RestoreSettings) -> Ground:
-        """Returns the same for another search, in which windows cost the same."""
-        other = copy.copy(self)
-        other.settings = settings
-        return other
-
     @property
     def stamped_at_once(self) -> int:
         """How many stamped images go through the network in one pass."""
@@ -84,26 +86,32 @@ class Ground:
             raise DataError(f"all images are of class {target}, so none could be misclassified as it")
         return others
 
-    def leads(self, images: Tensor, windows: Sequence[Window], colours: Tensor) -> Tensor:
+    def leads(
+        self, images: Tensor, windows: Sequence[Window], colours: Tensor, outlines: Tensor | None = None
+    ) -> Tensor:
         """Returns every class's lead, in units, for each patch on each image, shape (K, N, classes).
 
         Args:
             images: shape (N, C, H, W), or (K, N, C, H, W) where each patch has images of its own.
             windows: K of them.
             colours: shape (K, C, G, G); gradients flow to them.
+            outlines: how far each covers the image, shape (K, 1, G, G); None: wholly.
         """
-        masks, patterns = paint(windows, colours, *self.size)
+        masks, patterns = paint(windows, colours, *self.size, outlines)
         stamped = stamp(images, masks[:, None], patterns[:, None])
         return leads(self.classifier.logits(stamped.flatten(0, 1))).unflatten(0, stamped.shape[:2]) / self.unit
 
     @torch.no_grad()
-    def judged(self, places: Tensor, windows: Sequence[Window], colours: Tensor) -> Tensor:
+    def judged(
+        self, places: Tensor, windows: Sequence[Window], colours: Tensor, outlines: Tensor | None = None
+    ) -> Tensor:
         """Like `leads` without gradients, of the images at these places, (N,) or (K, N), in parts that fit."""
         several = max(1, self.stamped_at_once // places.shape[-1])
         found = []
         for k in range(0, len(windows), several):
             images = self.images[places if places.dim() == 1 else places[k : k + several]]
-            found.append(self.leads(images, windows[k : k + several], colours[k : k + several]))
+            own = slice(k, k + several)
+            found.append(self.leads(images, windows[own], colours[own], None if outlines is None else outlines[own]))
         return torch.cat(found)
 
     @torch.no_grad()

@@ -8,6 +8,7 @@ where images of the class lie, a planted one elsewhere.  Not in the paper; measu
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -71,8 +72,23 @@ class Looks:
             return None
         return self._share(trigger, target, _in_particular)
 
+    def strangeness(self, trigger: Trigger, target: int) -> float | None:
+        """Returns the rest of a trigger's effect, which lies where none of the class's images do, in logits.
+
+        None where `familiarity` cannot be told, but for lack of an effect.
+        """
+        found = self._effect(trigger, target, _in_particular) if self.known(target) else None
+        return None if found is None else found[0] - found[1]
+
     def _share(self, trigger: Trigger, target: int, directions: Callable[[Tensor], Tensor]) -> float | None:
-        """The share of the effect in these directions, (D, F) and orthonormal, of the class's images beside others."""
+        """The share of the effect that lies in these directions."""
+        found = self._effect(trigger, target, directions)
+        return found[1] / found[0] if found is not None and found[0] > 0 else None
+
+    def _effect(
+        self, trigger: Trigger, target: int, directions: Callable[[Tensor], Tensor]
+    ) -> tuple[float, float] | None:
+        """The effect, and that in these directions, (D, F) and orthonormal, of the class's images beside others."""
         own = self._labels == target
         images = self._others.images[self._others.labels != target][: self._measured]
         if self._clean is None or not bool(own.any()) or len(images) == 0:
@@ -84,10 +100,10 @@ class Looks:
         change = (_exactly(after.seen) - _exactly(before.seen)).mean(0)
         answer = _above_the_others(_exactly(self._clean.weights), target)
         effect, differences = float(change @ answer), seen[own] - seen[~own].mean(0)
-        if not effect > 0 or not bool(differences.isfinite().all()):
+        if not math.isfinite(effect) or not bool(differences.isfinite().all()):
             return None
         basis = directions(differences)
-        return float((basis @ change) @ (basis @ answer)) / effect if len(basis) else None
+        return (effect, float((basis @ change) @ (basis @ answer))) if len(basis) else None
 
 
 def _exactly(values: Tensor) -> Tensor:

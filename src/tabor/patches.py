@@ -58,7 +58,6 @@ class RestoreSettings:
         promising, unranked: of these, how many are tried because they do well with the colours found so far, and how
             many whatever they do.
         tries: random colours that the search for a window's colours begins with.
-        plain: whether it also begins with the plain colour that does best there.
         trial_steps: optimiser steps after which the start that leads goes on alone.
         steps, first_steps: optimiser steps on the colours, and in the first look.
         compared: how many other classes, at most, tell by their leads in a patch's window what is natural there.
@@ -88,7 +87,6 @@ class RestoreSettings:
     promising: int = 10
     unranked: int = 6
     tries: int = 2
-    plain: bool = True
     trial_steps: int = 8
     steps: int = 20
     first_steps: int = 10
@@ -140,6 +138,7 @@ class Patch:
     Attributes:
         window: where it is.
         colours: in [0, 1], shape (C, G, G), at even distances in the window; between them it shades.
+        outline: how far it covers the image there, in [0, 1], shape (1, G, G); None: wholly.
         worth: the mean lead of the target's logit over the highest other one, in mean leads of a clean image's own
             class (1: it convinces as much as a real image of the target does), less what the window costs.
     """
@@ -147,23 +146,29 @@ class Patch:
     window: Window
     colours: Tensor
     worth: float
+    outline: Tensor | None = None
 
     def trigger(self, height: int, width: int) -> Trigger:
-        """Returns it as a trigger for images of that size; its mask is 1 in the window and 0 elsewhere."""
-        masks, patterns = paint([self.window], self.colours[None], height, width)
-        return Trigger(masks[0], masks[0] * patterns[0])
+        """Returns it as a trigger for images of that size; its mask is 0 outside of the window."""
+        outlines = None if self.outline is None else self.outline[None]
+        masks, patterns = paint([self.window], self.colours[None], height, width, outlines)
+        return Trigger(masks[0], (masks[0] > 0) * patterns[0].clamp(0, 1))
 
 
-def paint(windows: Sequence[Window], colours: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+def paint(
+    windows: Sequence[Window], colours: Tensor, height: int, width: int, outlines: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Returns masks (K, 1, H, W) of windows and patterns (K, C, H, W) that shade between colours (K, C, G, G).
 
-    Gradients flow to the colours.
+    With outlines (K, 1, G, G) the masks are not 1 in all of the window.  Gradients flow to the colours.
     """
     grid = colours.shape[2]
     down = torch.stack([_shares(w.top, w.bottom, height, grid) for w in windows]).to(colours.device)
     across = torch.stack([_shares(w.left, w.right, width, grid) for w in windows]).to(colours.device)
     # Shading is bilinear, so what each row and each column has of each colour tells all, and two products do it.
     masks = (down.sum(2)[:, None, :, None] * across.sum(2)[:, None, None, :]).round()
+    if outlines is not None:
+        masks = (down[:, None] @ outlines @ across.mT[:, None]).clamp(0, 1)
     return masks, down[:, None] @ colours @ across.mT[:, None]
 
 

@@ -116,6 +116,7 @@ class Suspect:
         return {
             "window": astuple(self.patch.window),
             "colours": self.patch.colours.tolist(),
+            "outline": None if self.patch.outline is None else self.patch.outline.tolist(),
             "worth": self.patch.worth,
             "evidence": asdict(self.evidence),
             "object_visible": self.object_visible,
@@ -140,5 +141,15 @@ class Suspect:
             raise ValueError("a patch is a window and its colours")
         if not bool(((colours >= 0) & (colours <= 1)).all()):
             raise ValueError("colours lie in [0, 1]")
-        patch = Patch(Window(*window), colours, worth)
+        patch = Patch(Window(*window), colours, worth, _outline(values["outline"], colours))
         return cls(patch, Evidence(**evidence), object_visible=bool(values["object_visible"]), **maybe)
+
+
+def _outline(values: Any, colours: torch.Tensor) -> torch.Tensor | None:
+    """Reads how far colours cover the image; see `Suspect.from_measured`."""
+    if values is None:
+        return None
+    outline = torch.tensor(values, dtype=torch.float32, device=colours.device)
+    if outline.shape != colours[:1].shape or not bool(((outline >= 0) & (outline <= 1)).all()):
+        raise ValueError("an outline is as many shares as there are colours")
+    return outline
