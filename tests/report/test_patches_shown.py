@@ -20,8 +20,8 @@ def test_a_flagged_class_stands_first_whatever_its_index(scan_result: ScanResult
 def test_the_page_tells_of_the_patch(scan_result: ScanResult) -> None:
     page = render(scan_result, None)
     assert (
-        "The patch sends 87.5 % here; among the answers of other classes to patches in that place it has an anomaly "
-        "index of 12.50 (flagged above 8.00).</p>" in page
+        "The patch sends 87.5 % here; beside the answers of other classes it has an anomaly index of 12.50 "
+        "(flagged above 8.00).</p>" in page
     )
 
 
