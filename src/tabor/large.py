@@ -167,6 +167,11 @@ def _draws(scene: Scene, step: int) -> torch.Generator:
 
 def _worth(ground: Ground, windows: Sequence[Window], drawings: Tensor, places: Tensor) -> Tensor:
     """What drawings are worth for every class, shape (N, classes), on the CPU."""
+    parts = zip(drawings.split(BORN), places.split(BORN), strict=True)
+    return torch.cat([_worth_of_few(ground, windows, *part) for part in parts])
+
+
+def _worth_of_few(ground: Ground, windows: Sequence[Window], drawings: Tensor, places: Tensor) -> Tensor:
     device, labels = ground.images.device, ground.labels[:SEEN]
     placed = [windows[place] for place in places.tolist()]
     outlines, colours = (part.to(device) for part in draw(drawings, GRID))
