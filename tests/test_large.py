@@ -17,7 +17,7 @@ from tabor.large import FAMILIAR, FIRST, KEPT, SPREAD, _Pool, _Tried, large_susp
 from tabor.likeness import Looks
 from tabor.patches import Patch, RestoreSettings
 from tabor.scene import Scene
-from tabor.suspect import LEAST_WORTH, OWED
+from tabor.suspect import OWED
 from tabor.suspects import restore_suspects
 from tabor.windows import Window
 
@@ -157,9 +157,9 @@ def test_none_is_sought_where_the_usual_search_sees_as_much() -> None:
     assert large_suspects(scene(planted=10.0, settings=replace(SETTINGS, fine_grid=9)), [2], ignore) == {}
 
 
-def some(familiarity: float | None, strange: float = 0.0, worth: float = 0.5) -> _Tried:
+def some(familiarity: float | None, strange: float = 0.0) -> _Tried:
     pool = _Pool(torch.zeros(1, 1, 1), torch.zeros(1, dtype=torch.int64), torch.zeros(1))
-    return _Tried(pool, Patch(CORNER, torch.zeros(1, 2, 2), worth), familiarity, strange)
+    return _Tried(pool, Patch(CORNER, torch.zeros(1, 2, 2), 0.5), familiarity, strange)
 
 
 def test_it_stands_out_by_what_is_strange_of_its_effect(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,36 +183,29 @@ def test_it_stands_out_by_what_is_strange_of_its_effect(monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize(
-    ("familiarity", "worth", "promising"),
+    ("familiarity", "success", "convicts"),
     [
-        (FAMILIAR - 0.01, LEAST_WORTH + 0.01, True),
+        (FAMILIAR - 0.01, 0.8, True),
         (FAMILIAR, 1.0, False),
         (None, 1.0, False),
-        (0.1, LEAST_WORTH, False),
+        (0.1, 0.79, False),
     ],
 )
-def test_what_is_not_foreign_or_costs_far_more_than_it_is_worth_is_left(
-    familiarity: float | None, worth: float, promising: bool
+def test_what_is_not_foreign_or_does_not_work_is_none(
+    familiarity: float | None, success: float, convicts: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert some(familiarity, worth=worth).promising is promising
-
-
-@pytest.mark.parametrize("works", [True, False])
-def test_what_does_not_work_on_unseen_images_after_all_is_none(works: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(large, "sent", lambda *_: torch.tensor([works] * 8 + [False] * 2))
-    found = large_suspects(scene(planted=10.0, settings=replace(SETTINGS, large=1)), [2], ignore)
-    assert list(found) == ([2] if works else [])
-    monkeypatch.setattr(large, "sent", lambda *_: torch.tensor([]))
-    assert not large._works(scene(), 2, some(0.1).patch)
+    monkeypatch.setattr(large, "_success", lambda *_: success)
+    assert large._convicts(scene(), 2, some(familiarity)) is convicts
 
 
 @pytest.mark.parametrize(("later", "taken"), [(0.3, True), (0.9, False)])
 def test_what_leads_to_the_looks_of_the_class_later_is_not_taken(
     later: float, taken: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(large, "_success", lambda *_: 1.0)
     now, then = some(0.4), some(later)
     monkeypatch.setattr(large, "_try", lambda *_: then)
-    assert large._further(scene(), [CORNER], 2, now) is (then if taken else now)
+    assert large._again(scene(), [CORNER], 2, now) is (then if taken else now)
 
 
 def test_a_class_keeps_the_drawings_that_it_answers_to_most() -> None:

@@ -24,7 +24,7 @@ from tabor.evidence import WORKS, sent
 from tabor.ground import Ground, on_others
 from tabor.patches import Patch
 from tabor.scene import Scene
-from tabor.suspect import LEAST_WORTH, Suspect
+from tabor.suspect import Suspect
 from tabor.windows import Window
 
 EDGES = (0.3, 0.36, 0.42, 0.48)
@@ -102,9 +102,9 @@ class _Tried:
     strange: float
 
     @property
-    def promising(self) -> bool:
-        """Whether it may be foreign to its class, and is not worth far less than it costs."""
-        return self.familiarity is not None and self.familiarity < FAMILIAR and self.patch.worth > LEAST_WORTH
+    def foreign(self) -> bool:
+        """Whether it may be foreign to its class."""
+        return self.familiarity is not None and self.familiarity < FAMILIAR
 
 
 def large_suspects(scene: Scene, targets: Sequence[int], on_step: Callable[[float], None]) -> dict[int, Suspect]:
@@ -132,8 +132,7 @@ def large_suspects(scene: Scene, targets: Sequence[int], on_step: Callable[[floa
     for target in close:
         tried[target] = _try(scene, windows, target, replace(first, worth=worth[:, target]))
         on_step(len(tried) / (len(close) + 1))
-    promising = {k: _further(scene, windows, k, one) for k, one in tried.items() if one.promising}
-    foreign = {k: one for k, one in promising.items() if _works(scene, k, one.patch)}
+    foreign = {k: _again(scene, windows, k, one) for k, one in tried.items() if _convicts(scene, k, one)}
     if foreign:
         others = [k for k in by_worth if k not in close][: count - len(close)]
         tried |= {k: _try(scene, windows, k, replace(first, worth=worth[:, k])) for k in others}
@@ -196,16 +195,20 @@ def _try(scene: Scene, windows: Sequence[Window], target: int, begin: _Pool) -> 
     return _Tried(pool, patch, scene.looks.familiarity(trigger, target), (strange or 0.0) / ground.unit)
 
 
-def _further(scene: Scene, windows: Sequence[Window], target: int, one: _Tried) -> _Tried:
-    """The same after as many generations more, unless that leads to what the class looks like."""
-    later = _try(scene, windows, target, one.pool)
-    return later if later.promising else one
+def _convicts(scene: Scene, target: int, one: _Tried) -> bool:
+    """Whether it is foreign to the class and works on images that no search saw."""
+    return one.foreign and _success(scene, target, one.patch) >= WORKS
 
 
-def _works(scene: Scene, target: int, patch: Patch) -> bool:
-    """Whether it works on images that no search saw."""
+def _success(scene: Scene, target: int, patch: Patch) -> float:
     attacked = sent(scene.ground.classifier, scene.trigger(patch), target, scene.confirm)
-    return len(attacked) > 0 and float(attacked.float().mean()) >= WORKS
+    return float(attacked.float().mean()) if len(attacked) else 0.0
+
+
+def _again(scene: Scene, windows: Sequence[Window], target: int, one: _Tried) -> _Tried:
+    """The same after as many generations more, unless that leads elsewhere."""
+    later = _try(scene, windows, target, one.pool)
+    return later if _convicts(scene, target, later) else one
 
 
 def _judged(scene: Scene, target: int, one: _Tried, tried: Mapping[int, _Tried]) -> Suspect:
