@@ -48,7 +48,7 @@ MOVED = 0.1
 """Share of children that lie in another window than their parent."""
 
 FAMILIAR = 0.65
-"""Familiarity up to which a class is looked at; natural drawings that do something have 0.78 and more."""
+"""Familiarity up to which a class is looked at; natural drawings that work on half of the images have 0.7 and more."""
 
 SPREAD = 0.06
 """Least standard deviation that the strange effects of natural classes are taken to have, in leads of a clean image."""
