@@ -30,9 +30,9 @@ class PatchFinding:
         window: its first row and column, and the row and column behind its last ones.
         worth: how strongly, for what it covers; see `tabor.patches.Patch`.
         anomaly_index: how many robust standard deviations the class's strongest patch lies above what other classes
-            make of the same window, by its strength or where it is large by how foreign it is, 4 more where it is
-            foreign to the class, times attack success² and crop accuracy; None where the patch says nothing, is natural
-            to the model, or is an effect of another.
+            make of the same window, or what of a large one's effect is strange to the class above the same of theirs, 4
+            more where the patch is foreign to the class, times attack success² and crop accuracy; None where the patch
+            says nothing, is natural to the model, or is an effect of another.
         attack_success: share of images of other classes that it sends here, in [0, 1].
         crop_accuracy: share of images classified rightly with its place hidden in black; where that leaves too few of
             the right answers, in black, grey or white, whichever leaves most.

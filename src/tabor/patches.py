@@ -138,9 +138,9 @@ class Patch:
     Attributes:
         window: where it is.
         colours: in [0, 1], shape (C, G, G), at even distances in the window; between them it shades.
-        outline: how far it covers the image there, in [0, 1], shape (1, G, G); None: wholly.
         worth: the mean lead of the target's logit over the highest other one, in mean leads of a clean image's own
             class (1: it convinces as much as a real image of the target does), less what the window costs.
+        outline: how far the colours cover the image, in [0, 1], shape (1, G, G); None: wholly.
     """
 
     window: Window

@@ -42,9 +42,9 @@ class Suspect:
         evidence: what was measured; what is classified rightly without the trigger's place by `right_without`.
         object_visible: whether the model keeps enough of its accuracy where the patch is hidden; a patch that hides the
             object, as a picture of the target class does, says nothing.
-        index: how far the strongest patch of the class stands out from what other classes make of its window, by its
-            strength or where it is large by how foreign it is (`tabor.large`), times how well this one works
-            (`reliability`); None where it was not measured, as the patch says nothing.
+        index: how far the strongest patch of the class stands out by its strength from what other classes make of its
+            window, or a large one by what of its effect is strange from theirs (`tabor.large`), times how well this one
+            works (`reliability`); None where it was not measured, as the patch says nothing.
         likeness: the share of that patch's effect that is owed to how the class looks (`tabor.likeness`), of a large
             one its familiarity; None where it was not measured, or cannot be told.
         effect_of: the class whose patch stands out more and lies in the same place, is far stronger, or is the same
